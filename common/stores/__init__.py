@@ -1,0 +1,1 @@
+"""Where state lives: documents (durable, compare-and-swap) and shared (ephemeral)."""

@@ -1,0 +1,1 @@
+"""The catalogue of actions: a row and a function each."""

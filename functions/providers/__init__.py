@@ -1,0 +1,1 @@
+"""Car makers, each a package of its own; none imports another."""

@@ -1,0 +1,1 @@
+"""Simulated car makers, run as real HTTP servers."""
