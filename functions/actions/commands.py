@@ -1,0 +1,96 @@
+"""Commands: each a row; the function is one, because the life of a command is the same for all."""
+
+from pydantic import BaseModel
+
+from common.callers import Scope
+from functions.actions.spec import ActionSpec, Answer, Call, Kind, Services, Target, found_link, found_vehicle
+from functions.command_record import Record
+from functions.contract import (
+    ChargingProfileParams,
+    ChargingSettingsParams,
+    CommandStatusParams,
+    FindParams,
+    NoParams,
+    SendPoiParams,
+)
+from functions.providers.port import Command, CommandName
+
+
+async def _send(services: Services, call: Call, name: CommandName) -> Answer:
+    command = Command(name, call.params.model_dump(exclude_none=True))
+    record = await services.commands.send(found_link(call), found_vehicle(call), command, call.envelope.wait_s)
+    return _answer(record)
+
+
+async def _command_status(services: Services, call: Call) -> Answer:
+    record = await services.commands.find(call.caller.principal, call.params.command_id)
+    link = await services.accounts.by_id(call.caller.principal, record.account_id)
+    vehicle = await services.vehicles.find(link, record.vin)
+    return _answer(await services.commands.status(link, vehicle, record, call.envelope.wait_s))
+
+
+def _answer(record: Record) -> Answer:
+    return Answer(record.result(), status=200 if record.is_final else 202)
+
+
+def _command(
+    name: CommandName,
+    summary: str,
+    *,
+    scope: Scope = Scope.COMMAND,
+    params: type[BaseModel] = NoParams,
+    aliases: tuple[str, ...] = (),
+    example: dict[str, object] | None = None,
+) -> ActionSpec:
+    async def handle(services: Services, call: Call) -> Answer:
+        return await _send(services, call, name)
+
+    return ActionSpec(
+        name.value, Kind.COMMAND, scope, Target.VEHICLE, summary, handle, params, aliases, example=example or {}
+    )
+
+
+COMMANDS = (
+    _command(CommandName.LOCK, "Lock the doors."),
+    _command(CommandName.UNLOCK, "Unlock the doors.", scope=Scope.UNLOCK),
+    _command(CommandName.FLASH, "Flash the headlights."),
+    _command(CommandName.HORN, "Sound the horn."),
+    _command(CommandName.AC, "Start the air conditioning.", aliases=("climate",)),
+    _command(CommandName.AC_OFF, "Stop the air conditioning."),
+    _command(CommandName.CHARGE_START, "Start charging."),
+    _command(CommandName.CHARGE_STOP, "Stop charging."),
+    _command(
+        CommandName.CHARGING_SETTINGS,
+        "Set the charging target and the AC limit.",
+        params=ChargingSettingsParams,
+        example={"target_soc": 80},
+    ),
+    _command(
+        CommandName.CHARGING_PROFILE,
+        "Set when to charge and whether to condition the cabin.",
+        params=ChargingProfileParams,
+        example={"charging_mode": "IMMEDIATE_CHARGING"},
+    ),
+    _command(
+        CommandName.SEND_POI,
+        "Send a destination to the car's navigation.",
+        params=SendPoiParams,
+        example={"latitude": 48.177, "longitude": 11.556, "name": "BMW Welt"},
+    ),
+    _command(
+        CommandName.FIND,
+        "Ask the car where it is now.",
+        params=FindParams,
+        example={"latitude": 48.177, "longitude": 11.556},
+    ),
+    ActionSpec(
+        "command_status",
+        Kind.COMMAND,
+        Scope.READ,
+        Target.NOTHING,
+        "How a command stands, asking the maker where that is still open.",
+        _command_status,
+        CommandStatusParams,
+        example={"command_id": "cmd_AAAAAAAAAAAAAAAAAAAAAA_BBBBBBBBBBBBBBBBBBBBBB"},
+    ),
+)

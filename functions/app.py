@@ -1,0 +1,210 @@
+"""The composition root: the only place that constructs anything.
+
+Everything mutable hangs off :class:`App`. Tests and tools pass the collaborators that they want otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from common.logs import EventLog, configure
+from common.metrics import Metrics
+
+from common.breaker import BreakerEvent, Breakers, CircuitBreaker
+from common.cache import Cache
+from common.callers import Callers, NoCallers, OpenCallers
+from common.clock import Clock, SystemClock
+from common.errors import ProviderError
+from common.loops import LoopThread
+from common.memory import MemoryPressure
+from common.retry import ReadRetry, RetryBudget
+from common.settings import VERSION, Settings
+from common.stores.documents import Documents, open_documents
+from functions.accounts import AccountManager, Verified
+from functions.actions.spec import Services
+from functions.commands import CommandManager, CommandTimes
+from functions.links import Link, LinkBook
+from functions.pages import Pages, StoreCheck
+from functions.pipeline import Pipeline
+from functions.providers.registry import Parts, Providers
+from functions.snapshot import Snapshot
+from functions.tokens import TokenKeeper
+from functions.upstream import BreakerKey, Upstream
+from functions.vehicles import VehicleList, VehicleManager
+
+LINK_TTL_S = 30.0
+"""How long an instance may go on serving an account that another instance has disconnected."""
+_SNAPSHOT_BYTES = 12_000
+"""A snapshot's weight in the cache: measured at 8 to 11 kB for the nine recorded cars, texts and all."""
+_LINK_BYTES = 8_000
+_VERIFIED_BYTES = 500
+_NOT_FOUND_TTL_S = 2.0
+
+
+@dataclass(frozen=True)
+class App:
+    """One worker's service."""
+
+    settings: Settings
+    pipeline: Pipeline
+    loop: LoopThread
+    documents: Documents
+    providers: Providers
+
+    def close(self) -> None:
+        """Release connections, files and the loop."""
+        self.loop.submit(self.providers.close()).result(10)
+        self.loop.submit(self.documents.aclose()).result(10)
+        self.loop.close()
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    documents: Documents | None = None,
+    callers: Callers | None = None,
+    health_at_root: bool = False,
+) -> App:
+    """A service from its settings. Opens nothing yet; raises ValueError where the settings name something unknown."""
+    clock = clock or SystemClock()
+    events = configure(
+        level=settings.log_level,
+        project_id=settings.google_cloud_project,
+        environment=settings.environment,
+        service="draiv-apis",
+        version=VERSION,
+        revision=settings.k_revision,
+        hash_key=settings.log_key,
+    )
+    metrics = Metrics()
+    documents = documents or open_documents(settings.documents_url, gcs_endpoint=settings.gcs_endpoint)
+    tokens = TokenKeeper(documents, clock, observe=metrics.token_refresh)
+    providers = Providers(settings.providers, Parts(settings, tokens, clock, metrics))
+    breakers = Breakers(_breaker_factory(settings, clock, metrics, events))
+    upstream = Upstream(
+        breakers,
+        ReadRetry(attempts=settings.read_attempts, budget=RetryBudget(clock)),
+        clock,
+        {
+            "read": settings.read_deadline_s,
+            "command": settings.command_ttl_s,
+            "auth": settings.login_deadline_s,
+        },
+    )
+    links = LinkBook(documents)
+    caches = _Caches(settings, clock)
+    vehicles = VehicleManager(
+        providers=providers,
+        links=links,
+        upstream=upstream,
+        clock=clock,
+        lists=caches.lists,
+        snapshots=caches.snapshots,
+        images=caches.images,
+        list_ttl_s=settings.vehicle_list_ttl_s,
+    )
+    accounts = AccountManager(
+        providers=providers,
+        links=links,
+        tokens=tokens,
+        documents=documents,
+        upstream=upstream,
+        clock=clock,
+        link_cache=caches.links,
+        session_cache=caches.sessions,
+    )
+    commands = CommandManager(
+        providers=providers,
+        documents=documents,
+        upstream=upstream,
+        vehicles=vehicles,
+        clock=clock,
+        times=CommandTimes(settings.command_ttl_s, settings.poll_interval_s, settings.confirm_window_s),
+        observe=lambda record: metrics.command(record.command.name.value, record.state),
+    )
+    pages = Pages(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        breakers=breakers,
+        upstream=upstream,
+        caches=caches.all,
+        store=StoreCheck(documents, clock),
+        health_at_root=health_at_root,
+    )
+    pipeline = Pipeline(
+        services=Services(accounts, vehicles, commands, providers, clock),
+        callers=callers or _callers(settings),
+        pages=pages,
+        events=events,
+        metrics=metrics,
+        environment=settings.environment,
+        max_body_bytes=settings.max_body_bytes,
+        cors_origins=settings.cors_origins,
+    )
+    return App(settings, pipeline, LoopThread("draiv-loop"), documents, providers)
+
+
+class _Caches:
+    """The caches of one worker, sharing one budget: most of it is for snapshots, which are most of what is asked."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        pressure = MemoryPressure(clock)
+        budget = settings.cache_max_bytes
+
+        def cache(name: str, share: float, ttl_s: float, weigh: Callable[[Any], int], stale_s: float = 0) -> Cache[Any]:
+            return Cache(
+                name,
+                ttl_s=ttl_s,
+                max_bytes=int(budget * share),
+                weigh=weigh,
+                clock=clock,
+                pressure=pressure,
+                negative_ttl_s=_NOT_FOUND_TTL_S,
+                stale_if_error_s=stale_s,
+            )
+
+        self.snapshots: Cache[Snapshot] = cache(
+            "snapshots",
+            0.6,
+            settings.read_ttl_s,
+            lambda _snapshot: _SNAPSHOT_BYTES,
+            stale_s=settings.stale_if_error_s,
+        )
+        self.images: Cache[bytes] = cache("images", 0.2, settings.vehicle_list_ttl_s, len)
+        self.lists: Cache[VehicleList] = cache(
+            "lists",
+            0.1,
+            settings.vehicle_list_ttl_s,
+            lambda listed: _LINK_BYTES * max(1, len(listed.vehicles)) // 2,
+        )
+        self.links: Cache[Link] = cache("links", 0.05, LINK_TTL_S, lambda _link: _LINK_BYTES)
+        self.sessions: Cache[Verified] = cache(
+            "sessions", 0.05, settings.session_ttl_s, lambda _verified: _VERIFIED_BYTES
+        )
+        self.all: tuple[Cache[Any], ...] = (self.snapshots, self.images, self.lists, self.links, self.sessions)
+
+
+def _breaker_factory(
+    settings: Settings, clock: Clock, metrics: Metrics, events: EventLog
+) -> Callable[[BreakerKey], CircuitBreaker]:
+    def on_change(event: BreakerEvent) -> None:
+        metrics.breaker(event.breaker, event.after.value)
+        events.breaker(event)
+
+    def make(key: BreakerKey) -> CircuitBreaker:
+        return CircuitBreaker(
+            failure_threshold=settings.breaker_failure_threshold,
+            recovery_timeout=settings.breaker_recovery_timeout_s,
+            expected_exception=ProviderError,
+            name="/".join(key),
+            clock=clock,
+            on_change=on_change,
+        )
+
+    return make
+
+
+def _callers(settings: Settings) -> Callers:
+    return OpenCallers() if settings.callers == "open" else NoCallers()

@@ -1,0 +1,135 @@
+"""A command as it is stored and as it is shown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from functions.providers.port import Command, CommandName
+from functions.snapshot import EMPTY
+
+_FINAL = frozenset({"confirmed", "failed", "unknown", "expired"})
+_STATUS = {
+    "accepted": "pending",
+    "pending": "pending",
+    "delivered": "pending",
+    "executed": "success",
+    "confirmed": "success",
+    "failed": "failed",
+    "expired": "failed",
+    "unknown": "unknown",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A command as it is stored."""
+
+    id: str
+    principal: str
+    account_id: str
+    vin: str
+    command: Command
+    created_at: datetime
+    expires_at: datetime
+    updated_at: datetime
+    state: str = "accepted"
+    event_id: str | None = None
+    sent_at: datetime | None = None
+    executed_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    settled: bool = False
+    """Nothing more will be learnt: the state is final although its name alone does not say so."""
+    note: str | None = None
+    position: Mapping[str, Any] | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the record will not change any more."""
+        return self.settled or self.state in _FINAL
+
+    def result(self) -> dict[str, Any]:
+        """The contract's shape."""
+        confirmed = self.confirmed_at is not None and self.sent_at is not None
+        shown: dict[str, Any] = {
+            "operation": self.command.name.value,
+            "status": "success" if self.settled and self.state == "delivered" else _STATUS[self.state],
+            "state": self.state,
+            "command_id": self.id,
+            "confirmed_by": "telemetry" if confirmed else None,
+            "confirmed_after_s": (
+                round((self.confirmed_at - self.sent_at).total_seconds(), 3)
+                if self.confirmed_at is not None and self.sent_at is not None
+                else None
+            ),
+            "sent_at": self.sent_at,
+            "updated_at": self.updated_at,
+            "may_have_succeeded": self.state not in ("failed", "expired"),
+            "deduplicated": False,
+            "note": self.note,
+        }
+        if self.position is not None:
+            shown["position"] = dict(self.position)
+        return shown
+
+
+def key_of(command_id: str) -> str:
+    """Where a record is stored: under its account, so that all of an account's can be found and deleted."""
+    account = command_id.split("_")[1]
+    return f"commands/acc_{account}/{command_id}"
+
+
+def to_body(record: Record) -> dict[str, Any]:
+    """The stored form."""
+
+    def iso(at: datetime | None) -> str | None:
+        return at.isoformat() if at else None
+
+    return {
+        "id": record.id,
+        "principal": record.principal,
+        "account_id": record.account_id,
+        "vin": record.vin,
+        "command": record.command.name.value,
+        "params": dict(record.command.params),
+        "created_at": iso(record.created_at),
+        "expires_at": iso(record.expires_at),
+        "updated_at": iso(record.updated_at),
+        "state": record.state,
+        "event_id": record.event_id,
+        "sent_at": iso(record.sent_at),
+        "executed_at": iso(record.executed_at),
+        "confirmed_at": iso(record.confirmed_at),
+        "settled": record.settled,
+        "note": record.note,
+        "position": dict(record.position) if record.position is not None else None,
+    }
+
+
+def from_body(body: Mapping[str, Any]) -> Record:
+    """The record behind a stored form."""
+
+    def at(name: str) -> datetime:
+        return datetime.fromisoformat(body[name]).astimezone(UTC)
+
+    def perhaps(name: str) -> datetime | None:
+        return at(name) if body[name] else None
+
+    return Record(
+        id=body["id"],
+        principal=body["principal"],
+        account_id=body["account_id"],
+        vin=body["vin"],
+        command=Command(CommandName(body["command"]), body["params"] or EMPTY),
+        created_at=at("created_at"),
+        expires_at=at("expires_at"),
+        updated_at=at("updated_at"),
+        state=body["state"],
+        event_id=body["event_id"],
+        sent_at=perhaps("sent_at"),
+        executed_at=perhaps("executed_at"),
+        confirmed_at=perhaps("confirmed_at"),
+        settled=body["settled"],
+        note=body["note"],
+        position=body["position"],
+    )

@@ -1,0 +1,63 @@
+"""Where Flask ends: its request becomes bytes and headers, our reply becomes its response.
+
+One :class:`~functions.app.App` a worker process and environment, built when the first request needs it. The server
+imports the entry points and then forks, so nothing may be built, and no thread started, before that.
+"""
+
+import os
+import threading
+
+from flask import Request, Response
+
+from common.settings import Environment, load
+from functions.app import App, build
+from functions.wire import RawRequest
+
+_HEADERS = (
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "origin",
+    "traceparent",
+    "x-api-key",
+    "x-cloud-trace-context",
+    "x-request-id",
+)
+"""The headers that mean something to us; no other is looked at, kept or logged."""
+_ENVIRON = {name: "HTTP_" + name.upper().replace("-", "_") for name in _HEADERS} | {"content-type": "CONTENT_TYPE"}
+
+_Key = tuple[int, Environment | None, bool]
+_apps: dict[_Key, App] = {}
+_building = threading.Lock()
+
+
+def serve(request: Request, environment: Environment | None = None, *, health_only: bool = False) -> Response:
+    """Answer one request of an entry point."""
+    app = _app((os.getpid(), environment, health_only))
+    reply = app.loop.run(app.pipeline.handle(_read(request, app.settings.max_body_bytes)))
+    response = Response(reply.body, status=reply.status, content_type=reply.content_type)
+    response.headers.extend(reply.headers)
+    return response
+
+
+def _app(key: _Key) -> App:
+    app = _apps.get(key)
+    if app is None:
+        with _building:
+            app = _apps.get(key)
+            if app is None:
+                _, environment, health_only = key
+                app = _apps[key] = build(load(os.environ, environment), health_at_root=health_only)
+    return app
+
+
+def _read(request: Request, max_bytes: int) -> RawRequest:
+    environ = request.environ
+    headers = {name: environ[key] for name, key in _ENVIRON.items() if key in environ}
+    if request.method != "POST":
+        return RawRequest(request.method, request.path, headers, b"")
+    if (request.content_length or 0) > max_bytes:
+        return RawRequest(request.method, request.path, headers, b"", too_large=True)
+    # One byte more than allowed, because a chunked body does not say how long it is.
+    return RawRequest(request.method, request.path, headers, request.stream.read(max_bytes + 1))

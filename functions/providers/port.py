@@ -1,0 +1,220 @@
+"""What the service asks of a car maker: one small Protocol a capability.
+
+A provider is a bundle of capabilities (:class:`Provider`); one that it lacks is ``None``, and the service answers
+NOT_SUPPORTED. Implementations speak the maker's wire and nothing else: retries, deadlines, breakers, caching and the
+command ledger are the service's. They raise only :mod:`common.errors`, with ``raise ... from``.
+
+Every coroutine here waits for I/O and may be called on any thread's stepping coroutine: implementations begin with
+``await needs_loop()`` (see :mod:`common.loops`).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from common.errors import ProviderError
+from functions.snapshot import EMPTY, Location, Snapshot
+from functions.tokens import TokenSet
+
+
+class Region(StrEnum):
+    """Where an account was registered: makers keep regions on separate servers."""
+
+    NORTH_AMERICA = "north_america"
+    REST_OF_WORLD = "rest_of_world"
+    CHINA = "china"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A password login. Never stored, never logged: ``repr`` hides what must not be seen."""
+
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+    region: Region
+    captcha_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A linked account, as far as a provider needs to know it."""
+
+    id: str
+    """``acc_...``; also the key of its tokens."""
+    provider: str
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    """An entry of the maker's own list of an account's vehicles."""
+
+    vin: str
+    brand: str
+    name: str
+    drivetrain: str
+    profile: Mapping[str, Any] = field(default_factory=lambda: EMPTY, repr=False)
+    """The maker's own master data, JSON: private to the provider, stored so that a cold start need not ask again."""
+
+
+class CommandName(StrEnum):
+    """Everything that can be asked of a car; equals the action's name."""
+
+    LOCK = "lock"
+    UNLOCK = "unlock"
+    FLASH = "flash"
+    HORN = "horn"
+    AC = "ac"
+    AC_OFF = "ac_off"
+    CHARGE_START = "charge_start"
+    CHARGE_STOP = "charge_stop"
+    CHARGING_SETTINGS = "charging_settings"
+    CHARGING_PROFILE = "charging_profile"
+    SEND_POI = "send_poi"
+    FIND = "find"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command with its parameters, validated for shape by the contract.
+
+    Parameters by name: ``charging_settings``: ``target_soc`` (20-100, step 5), ``ac_limit`` (A), at least one;
+    ``charging_profile``: ``charging_mode`` (``IMMEDIATE_CHARGING`` or ``DELAYED_CHARGING``),
+    ``precondition_climate`` (bool), at least one; ``send_poi``: ``latitude``, ``longitude``, and optionally ``name``,
+    ``street``, ``postal_code``, ``city``, ``country``; ``find``: optionally ``latitude`` and ``longitude`` of the
+    person who is looking.
+    """
+
+    name: CommandName
+    params: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+
+class Outcome(StrEnum):
+    """What the maker says of a command."""
+
+    ACCEPTED = "accepted"
+    """Taken, with an event id to ask about."""
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    EXECUTED = "executed"
+    FAILED = "failed"
+    """The maker says it did not happen."""
+    UNKNOWN = "unknown"
+    """The maker gave no usable word: it may or may not have happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What came back from sending a command once."""
+
+    outcome: Outcome
+    event_id: str | None = None
+    """Ask :meth:`SendCommands.poll` with this; ``None`` where the maker gives none."""
+    note: str | None = None
+    """One sentence of ours for the caller, where the outcome needs explaining."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a command stands upstream."""
+
+    outcome: Outcome
+    position: Location | None = None
+    """Only for ``find``."""
+    note: str | None = None
+
+
+class SendPermit(Protocol):
+    """Leave to send one command request, enforced below the maker's library.
+
+    The provider's transport calls :meth:`take` right before the bytes of a command leave, each time they would;
+    it raises when the budget is spent or the command has expired. :meth:`refused` gives the permit back after the
+    maker provably did not accept (connection never opened, or 401 before execution).
+    """
+
+    def take(self) -> None:
+        """Spend the permit; raises :class:`common.errors.ApiError` when there is none to spend."""
+        ...
+
+    def refused(self) -> None:
+        """The request that was just taken provably had no effect."""
+        ...
+
+
+class LogIn(Protocol):
+    """Password login."""
+
+    async def log_in(self, credentials: Credentials) -> TokenSet:
+        """Log in and return the first tokens; stores nothing.
+
+        Raises AuthenticationFailed, CaptchaRequired, ProviderBlocked, QuotaLimitExceeded, Upstream*.
+        """
+        ...
+
+    async def forget(self, account_id: str) -> None:
+        """Drop whatever is held in memory for an account."""
+        ...
+
+
+class ReadVehicles(Protocol):
+    """The vehicle list and the state of one."""
+
+    async def list_vehicles(self, account: Account) -> tuple[Vehicle, ...]:
+        """The account's vehicles from the maker, in the maker's order."""
+        ...
+
+    async def read_vehicle(self, account: Account, vehicle: Vehicle) -> Snapshot:
+        """One vehicle's state, read now."""
+        ...
+
+
+class ReadImages(Protocol):
+    """Rendered pictures of a car."""
+
+    async def read_image(self, account: Account, vehicle: Vehicle, view: str) -> bytes:
+        """A PNG. ``view`` is one of :attr:`Provider.image_views`."""
+        ...
+
+
+class SendCommands(Protocol):
+    """Remote services: send once, ask apart."""
+
+    def check(self, command: Command, snapshot: Snapshot) -> None:
+        """Refuse what cannot work, before anything is sent.
+
+        Raises NotSupported (the car or the maker cannot), PreconditionFailed (not now), ValidationFailed (this car
+        does not take that value).
+        """
+        ...
+
+    async def send(self, account: Account, vehicle: Vehicle, command: Command, permit: SendPermit) -> Receipt:
+        """Send the command request at most once, and do not wait for its outcome.
+
+        Whatever is raised has ``may_have_succeeded`` set where the maker may have accepted.
+        """
+        ...
+
+    async def poll(self, account: Account, vehicle: Vehicle, command: Command, event_id: str) -> Progress:
+        """Ask the maker where a sent command stands; safe to repeat."""
+        ...
+
+
+async def _nothing_to_close() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A maker's capabilities."""
+
+    name: str
+    error: type[ProviderError]
+    """The base class of this maker's failures: what its breakers count."""
+    reads: ReadVehicles
+    log_in: LogIn | None = None
+    images: ReadImages | None = None
+    image_views: tuple[str, ...] = ()
+    commands: SendCommands | None = None
+    close: Callable[[], Awaitable[None]] = _nothing_to_close
+    """Releases connections."""

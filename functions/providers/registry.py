@@ -1,0 +1,75 @@
+"""Which providers there are: name -> factory, an explicit table. Each is built when it is first needed."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from common.metrics import Metrics
+
+from common.clock import Clock
+from common.errors import NotSupported
+from common.settings import Settings
+from functions.providers.port import Provider
+from functions.tokens import TokenKeeper
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a provider may be built from."""
+
+    settings: Settings
+    tokens: TokenKeeper
+    clock: Clock
+    metrics: Metrics
+
+
+Factory = Callable[[Parts], Provider]
+
+
+def _mybmw(parts: Parts) -> Provider:
+    # bimmer-connected costs 170 ms to import: only a process that serves MyBMW pays for it.
+    from functions.providers.mybmw import provider  # noqa: PLC0415
+
+    return provider.build(
+        tokens=parts.tokens,
+        clock=parts.clock,
+        origin=parts.settings.mybmw_origin,
+        timeout_s=parts.settings.upstream_timeout_s,
+        session_ttl_s=parts.settings.session_ttl_s,
+        observe=parts.metrics.upstream,
+    )
+
+
+FACTORIES: Mapping[str, Factory] = {"mybmw": _mybmw}
+
+
+class Providers:
+    """The providers that this deployment offers."""
+
+    def __init__(self, names: Iterable[str], parts: Parts, factories: Mapping[str, Factory] = FACTORIES) -> None:
+        """Raises ValueError for a name that has no factory."""
+        self.names = tuple(names)
+        unknown = sorted(set(self.names) - set(factories))
+        if unknown:
+            raise ValueError(f"PROVIDERS names unknown providers: {', '.join(unknown)}")
+        self._parts = parts
+        self._factories = factories
+        self._built: dict[str, Provider] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Provider:
+        """A provider, built at the first call; raises NotSupported where this deployment does not offer it."""
+        provider = self._built.get(name)
+        if provider is not None:
+            return provider
+        if name not in self.names:
+            raise NotSupported(f"This deployment does not offer {name}.")
+        with self._lock:
+            if name not in self._built:
+                self._built[name] = self._factories[name](self._parts)
+            return self._built[name]
+
+    async def close(self) -> None:
+        """Release the connections of those that were built."""
+        for provider in self._built.values():
+            await provider.close()

@@ -1,0 +1,38 @@
+"""Leave to send one command once."""
+
+from datetime import datetime, timedelta
+
+from common.clock import Clock
+from common.errors import RemoteServiceError, UpstreamTimeout, Vote
+
+
+class Expired(UpstreamTimeout):
+    """Never sent: its time had run out. Says nothing about the maker."""
+
+    vote = Vote.NONE
+
+
+class OneSend:
+    """Leave for one send, before a time. See :class:`functions.providers.port.SendPermit`."""
+
+    def __init__(self, clock: Clock, ttl_s: float) -> None:
+        self._clock = clock
+        self._until_s = clock.monotonic() + ttl_s
+        self.expires_at = clock.utc() + timedelta(seconds=ttl_s)
+        self.in_doubt = False
+        """A request is or was on its way, and nothing proves that it had no effect."""
+        self.sent_at: datetime | None = None
+
+    def take(self) -> None:
+        """Spend the permit."""
+        if self.in_doubt:
+            raise RemoteServiceError("A command is sent at most once.", may_have_succeeded=True)
+        # Both hands: a wall clock that was set back must not keep a command alive.
+        if self._clock.monotonic() >= self._until_s or self._clock.utc() >= self.expires_at:
+            raise Expired("The command's time ran out before it could be sent.")
+        self.in_doubt = True
+        self.sent_at = self._clock.utc()
+
+    def refused(self) -> None:
+        """The request that was just taken provably had no effect."""
+        self.in_doubt = False

@@ -1,0 +1,275 @@
+"""The tokens of linked accounts: kept durably, rotated exactly once, never lost.
+
+Makers rotate refresh tokens and revoke the whole family when an old one is used again, so two instances that refresh
+one account at the same time lock its owner out. A rotation is therefore guarded twice: in the process by a
+single-flight, across processes by a lease inside the token record itself, taken by compare-and-swap and followed by
+a re-read. The lease outlives the longest refresh. New tokens are written before anybody uses them.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from common.clock import Clock
+from common.errors import RelinkRequired, StoreUnavailable, UpstreamTimeout
+from common.loops import needs_loop
+from common.stores.documents import Document, DocumentExists, Documents, VersionConflict
+
+LEASE_S = 45.0
+"""Longer than :data:`REFRESH_TIMEOUT_S`: a lease that ends mid-refresh would let a second one start."""
+REFRESH_TIMEOUT_S = 30.0
+WAIT_FOR_OTHERS_S = 40.0
+EXPIRY_MARGIN_S = 60.0
+"""Refresh this long before the access token ends, so that no request is sent with a dying one."""
+_SAVE_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSet:
+    """What a maker gave to act for an account. ``repr`` hides it."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_at: datetime
+    extra: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What else the maker ties to the session (``gcid``, ``session_id``, ``id_token``)."""
+
+    def is_fresh(self, now: datetime, margin_s: float = EXPIRY_MARGIN_S) -> bool:
+        """Whether the access token can still be used at ``now``."""
+        return now + timedelta(seconds=margin_s) < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class TokenHealth:
+    """What may be told about an account's tokens."""
+
+    expires_at: datetime | None
+    rotated_at: datetime | None
+    needs_relink: bool
+
+
+class InvalidGrant(Exception):
+    """Raised by a refresh when the maker calls the refresh token dead (OAuth ``invalid_grant``)."""
+
+
+Refresh = Callable[[TokenSet], Awaitable[TokenSet]]
+RefreshObserver = Callable[[str], None]
+"""Told how each rotation ended: ``rotated``, ``reused``, ``invalid_grant``, ``failed``."""
+
+
+class TokenKeeper:
+    """Stores and rotates the tokens of accounts, one document each, under ``tokens/<account id>``."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        clock: Clock,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        observe: RefreshObserver = lambda _outcome: None,
+    ) -> None:
+        self._documents = documents
+        self._clock = clock
+        self._sleep = sleep
+        self._observe = observe
+        self._held: dict[str, TokenSet] = {}
+        self._flights: dict[str, asyncio.Task[TokenSet]] = {}
+
+    async def save(self, account_id: str, tokens: TokenSet) -> None:
+        """Store the tokens of a login, replacing any others."""
+        await needs_loop()
+        key = _key(account_id)
+        record = _Record(tokens, rotation=_new_id(), rotated_at=self._clock.utc())
+        while True:
+            try:
+                current = await self._documents.get(key)
+                if current is None:
+                    await self._documents.create(key, record.to_body())
+                else:
+                    await self._documents.replace(current, record.to_body())
+            except (DocumentExists, VersionConflict):
+                continue
+            self._held[account_id] = tokens
+            return
+
+    async def usable(self, account_id: str, refresh: Refresh, *, refused: str | None = None) -> TokenSet:
+        """Tokens that can be used now, rotating them first where they are about to end.
+
+        ``refused`` is an access token that the maker has just answered 401: anything newer will do, and that one is
+        rotated. Raises RelinkRequired where there are none or they are dead, StoreUnavailable, and whatever
+        ``refresh`` raises, except :class:`InvalidGrant`.
+        """
+        held = self._held.get(account_id)
+        if held is not None and held.access_token != refused and held.is_fresh(self._clock.utc()):
+            return held
+        await needs_loop()
+        flight = self._flights.get(account_id)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_task(self._rotate(account_id, refresh, refused))
+            self._flights[account_id] = flight
+            flight.add_done_callback(lambda _done: self._flights.pop(account_id, None))
+        # A caller that gives up must not stop a rotation half-way: the new token would be lost.
+        return await asyncio.shield(flight)
+
+    async def health(self, account_id: str) -> TokenHealth | None:
+        """What is known of an account's tokens; ``None`` where there are none."""
+        await needs_loop()
+        document = await self._documents.get(_key(account_id))
+        if document is None:
+            return None
+        record = _Record.from_body(document.body)
+        return TokenHealth(record.tokens.expires_at, record.rotated_at, record.needs_relink)
+
+    def forget(self, account_id: str) -> None:
+        """Drop what is held in memory for an account."""
+        self._held.pop(account_id, None)
+
+    async def delete(self, account_id: str) -> None:
+        """Delete an account's tokens everywhere."""
+        await needs_loop()
+        self.forget(account_id)
+        await self._documents.delete(_key(account_id))
+
+    async def _rotate(self, account_id: str, refresh: Refresh, refused: str | None) -> TokenSet:
+        waited_s = 0.0
+        while True:
+            document, record = await self._read(account_id)
+            now = self._clock.utc()
+            if record.tokens.access_token != refused and record.tokens.is_fresh(now):
+                self._held[account_id] = record.tokens
+                self._observe("reused")
+                return record.tokens
+            if record.leased_until is None or record.leased_until <= now:
+                leased = replace(record, lease=_new_id(), leased_until=now + timedelta(seconds=LEASE_S))
+                try:
+                    document = await self._documents.replace(document, leased.to_body())
+                except VersionConflict:
+                    continue
+                return await self._refresh_under_lease(account_id, document, leased, refresh)
+            if waited_s >= WAIT_FOR_OTHERS_S:
+                raise UpstreamTimeout("Another instance is renewing this account's authorisation.", retry_after_s=5)
+            await self._sleep(0.25)
+            waited_s += 0.25
+
+    async def _refresh_under_lease(
+        self, account_id: str, document: Document, leased: "_Record", refresh: Refresh
+    ) -> TokenSet:
+        try:
+            async with asyncio.timeout(REFRESH_TIMEOUT_S):
+                fresh = await refresh(leased.tokens)
+        except InvalidGrant as dead:
+            return await self._after_invalid_grant(account_id, leased, dead)
+        except TimeoutError as late:
+            self._observe("failed")
+            raise UpstreamTimeout from late
+        except BaseException:
+            self._observe("failed")
+            await self._release(document, leased)
+            raise
+        record = _Record(fresh, rotation=_new_id(), rotated_at=self._clock.utc())
+        # From here on the maker knows only the new token: hold it in memory whatever becomes of the write.
+        self._held[account_id] = fresh
+        await self._write_rotation(document, record)
+        self._observe("rotated")
+        return fresh
+
+    async def _write_rotation(self, document: Document, record: "_Record") -> None:
+        for attempt in range(_SAVE_ATTEMPTS):
+            try:
+                await self._documents.replace(document, record.to_body())
+            except VersionConflict:
+                current = await self._documents.get(document.key)
+                if current is None:
+                    return  # unlinked meanwhile: there is nothing to keep
+                if _Record.from_body(current.body).rotation == record.rotation:
+                    return
+                document = current
+            except StoreUnavailable:
+                if attempt == _SAVE_ATTEMPTS - 1:
+                    raise
+                await self._sleep(min(0.1 * 2**attempt, 3.0))
+            else:
+                return
+
+    async def _after_invalid_grant(self, account_id: str, leased: "_Record", dead: InvalidGrant) -> TokenSet:
+        document, record = await self._read(account_id)
+        if record.tokens.refresh_token != leased.tokens.refresh_token:
+            self._held[account_id] = record.tokens
+            self._observe("reused")
+            return record.tokens
+        self._observe("invalid_grant")
+        self.forget(account_id)
+        relink = replace(record, needs_relink=True, lease=None, leased_until=None)
+        try:
+            await self._documents.replace(document, relink.to_body())
+        except VersionConflict:
+            return (await self._read(account_id))[1].tokens
+        raise RelinkRequired from dead
+
+    async def _release(self, document: Document, leased: "_Record") -> None:
+        try:
+            await self._documents.replace(document, replace(leased, lease=None, leased_until=None).to_body())
+        except (VersionConflict, StoreUnavailable):
+            return  # the lease ends by itself
+
+    async def _read(self, account_id: str) -> tuple[Document, "_Record"]:
+        document = await self._documents.get(_key(account_id))
+        if document is None:
+            raise RelinkRequired
+        record = _Record.from_body(document.body)
+        if record.needs_relink:
+            raise RelinkRequired
+        return document, record
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The stored form: the tokens, which rotation wrote them, and who is renewing them."""
+
+    tokens: TokenSet
+    rotation: str
+    rotated_at: datetime
+    needs_relink: bool = False
+    lease: str | None = None
+    leased_until: datetime | None = None
+
+    def to_body(self) -> dict[str, Any]:
+        return {
+            "access_token": self.tokens.access_token,
+            "refresh_token": self.tokens.refresh_token,
+            "expires_at": self.tokens.expires_at.isoformat(),
+            "extra": dict(self.tokens.extra),
+            "rotation": self.rotation,
+            "rotated_at": self.rotated_at.isoformat(),
+            "needs_relink": self.needs_relink,
+            "lease": self.lease,
+            "leased_until": self.leased_until.isoformat() if self.leased_until else None,
+        }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> "_Record":
+        until = body.get("leased_until")
+        return cls(
+            tokens=TokenSet(
+                access_token=body["access_token"],
+                refresh_token=body["refresh_token"],
+                expires_at=datetime.fromisoformat(body["expires_at"]).astimezone(UTC),
+                extra=body.get("extra", {}),
+            ),
+            rotation=body["rotation"],
+            rotated_at=datetime.fromisoformat(body["rotated_at"]).astimezone(UTC),
+            needs_relink=body.get("needs_relink", False),
+            lease=body.get("lease"),
+            leased_until=datetime.fromisoformat(until).astimezone(UTC) if until else None,
+        )
+
+
+def _key(account_id: str) -> str:
+    return f"tokens/{account_id}"
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,173 @@
+"""A caller's vehicles and what they last said: the cache in front of the makers' reads."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from common.cache import Cache, Hit
+from common.clock import Clock
+from common.errors import CacheMiss, NotSupported, ValidationFailed, VehicleNotFound
+from common.loops import needs_loop
+from functions.links import Link, LinkBook
+from functions.providers.port import Vehicle
+from functions.providers.registry import Providers
+from functions.snapshot import Snapshot
+from functions.upstream import Upstream
+
+T = TypeVar("T")
+
+_RELIST_AFTER_S = 300.0
+"""A vehicle that is not on the list may have been bought since; ask again, but not at every wrong VIN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old an answer may be."""
+
+    max_age_s: float | None = None
+    """``None`` leaves it to the cache's own time; 0 reads now."""
+    cache_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleList:
+    """The maker's list, and when the maker gave it."""
+
+    vehicles: tuple[Vehicle, ...]
+    listed_at: datetime
+
+
+ANY_AGE = Freshness()
+NOW = Freshness(max_age_s=0)
+
+
+class VehicleManager:
+    """Lists vehicles and reads their snapshots."""
+
+    def __init__(
+        self,
+        *,
+        providers: Providers,
+        links: LinkBook,
+        upstream: Upstream,
+        clock: Clock,
+        lists: Cache[VehicleList],
+        snapshots: Cache[Snapshot],
+        images: Cache[bytes],
+        list_ttl_s: float,
+    ) -> None:
+        self._providers = providers
+        self._links = links
+        self._upstream = upstream
+        self._clock = clock
+        self._lists = lists
+        self._snapshots = snapshots
+        self._images = images
+        self._list_ttl_s = list_ttl_s
+
+    async def list(self, link: Link, freshness: Freshness = ANY_AGE) -> VehicleList:
+        """The maker's own list of the account's vehicles, trusted for a day."""
+        key = ("vehicles", link.account.id)
+        max_age_s = self._list_ttl_s if freshness.max_age_s is None else freshness.max_age_s
+        hit = self._lists.get(key)
+        if hit is not None and self._age_s(hit.value) <= max_age_s:
+            return hit.value
+        if freshness.cache_only:
+            raise CacheMiss
+        # Whatever is held is too old, although the cache may not think so: it counts from when it was stored here.
+        load = self._lists.get_or_load(key, lambda: self._load_list(link, max_age_s), max_age_s=0)
+        return (await load).value
+
+    async def find(self, link: Link, vin: str | None) -> Vehicle:
+        """The vehicle a request means.
+
+        Raises VehicleNotFound, or ValidationFailed where the account has several and none was named.
+        """
+        listed = await self.list(link)
+        if vin is None:
+            return _only(listed.vehicles)
+        found = _by_vin(listed.vehicles, vin)
+        if found is None and self._age_s(listed) > _RELIST_AFTER_S:
+            found = _by_vin((await self.list(link, Freshness(max_age_s=_RELIST_AFTER_S))).vehicles, vin)
+        if found is None:
+            raise VehicleNotFound
+        return found
+
+    async def snapshot(self, link: Link, vehicle: Vehicle, freshness: Freshness = ANY_AGE) -> Hit[Snapshot]:
+        """What the vehicle last said, from the cache where it is fresh enough.
+
+        Raises CacheMiss under ``cache_only``, and the maker's errors where nothing can be served.
+        """
+        key = ("snapshot", link.account.id, vehicle.vin)
+        if freshness.cache_only:
+            return _held(self._snapshots.get(key, freshness.max_age_s))
+        provider = self._providers.get(link.account.provider)
+        return await self._snapshots.get_or_load(
+            key,
+            lambda: self._upstream.read(link.account, lambda: provider.reads.read_vehicle(link.account, vehicle)),
+            max_age_s=freshness.max_age_s,
+            # Who asks for data of a certain age must not be given older data without having said so.
+            on_error_stale=freshness.max_age_s is None,
+        )
+
+    def known_capabilities(self, link: Link, vehicle: Vehicle) -> dict[str, bool] | None:
+        """What is known of a vehicle's commands without asking; ``None`` where nothing is held."""
+        hit = self._snapshots.get(("snapshot", link.account.id, vehicle.vin))
+        return dict(hit.value.capabilities.commands) if hit else None
+
+    async def image(self, link: Link, vehicle: Vehicle, view: str) -> Hit[bytes]:
+        """A rendered picture, PNG."""
+        provider = self._providers.get(link.account.provider)
+        images = provider.images
+        if images is None:
+            raise NotSupported(f"{provider.name} has no pictures.")
+        return await self._images.get_or_load(
+            ("image", link.account.id, vehicle.vin, view),
+            lambda: self._upstream.read(link.account, lambda: images.read_image(link.account, vehicle, view)),
+        )
+
+    def forget(self, account_id: str) -> None:
+        """Drop everything held about an account's vehicles."""
+        self._lists.invalidate_where(("vehicles", account_id))
+        self._snapshots.invalidate_where(("snapshot", account_id))
+        self._images.invalidate_where(("image", account_id))
+
+    def invalidate(self, account_id: str, vin: str) -> None:
+        """The vehicle's state has changed or may have: what is held is not true any more."""
+        self._snapshots.invalidate(("snapshot", account_id, vin))
+
+    async def _load_list(self, link: Link, max_age_s: float) -> VehicleList:
+        await needs_loop()
+        stored = await self._links.find(link.principal, link.account.id)
+        if stored.vehicles_at is not None:
+            # What another instance was told serves a cold start.
+            listed = VehicleList(stored.vehicles, stored.vehicles_at)
+            if self._age_s(listed) <= max_age_s:
+                return listed
+        provider = self._providers.get(link.account.provider)
+        vehicles = await self._upstream.read(link.account, lambda: provider.reads.list_vehicles(link.account))
+        listed = VehicleList(vehicles, self._clock.utc())
+        await self._links.remember_vehicles(link, listed.vehicles, listed.listed_at)
+        return listed
+
+    def _age_s(self, listed: VehicleList) -> float:
+        return (self._clock.utc() - listed.listed_at).total_seconds()
+
+
+def _held(hit: Hit[T] | None) -> Hit[T]:
+    if hit is None:
+        raise CacheMiss
+    return hit
+
+
+def _only(vehicles: tuple[Vehicle, ...]) -> Vehicle:
+    if len(vehicles) == 1:
+        return vehicles[0]
+    if not vehicles:
+        raise VehicleNotFound
+    problem = f"The account has {len(vehicles)} vehicles: say which."
+    raise ValidationFailed(details={"fields": [{"path": "vin", "problem": problem}]})
+
+
+def _by_vin(vehicles: tuple[Vehicle, ...], vin: str) -> Vehicle | None:
+    return next((vehicle for vehicle in vehicles if vehicle.vin == vin.upper()), None)
