@@ -1,0 +1,49 @@
+"""What a cache tells: hits, causes of eviction, counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Generic[V]):
+    """A value and how old it is."""
+
+    value: V
+    age_s: float
+    """Since the load began that read it: the value is never older than this says."""
+    stale: bool
+    """Past its freshness, or served because a load failed."""
+    stored_at_monotonic: float
+    """The moment that ``age_s`` counts from."""
+    loaded: bool = False
+    """This call waited for a load."""
+
+
+class Evicted(Enum):
+    """Why an entry is gone."""
+
+    BUDGET = "budget"
+    EXPIRED = "expired"
+    INVALIDATED = "invalidated"
+    PRESSURE = "pressure"
+    TOO_LARGE = "too_large"
+    """It was never held."""
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """Counts since the start, and what is held now."""
+
+    name: str
+    hits: int
+    misses: int
+    loads: int
+    stale_served: int
+    failures_served: int
+    entries: int
+    bytes: int
+    evictions: Mapping[Evicted, int]
