@@ -1,0 +1,138 @@
+"""What the tests of BMW's provider share: the provider with everything around it, recorded cars, a permit."""
+
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bimmer_connected.tests import ALL_CHARGING_SETTINGS, ALL_PROFILES, ALL_STATES
+
+from common.clock import ManualClock
+from common.errors import ApiError
+from functions.providers.mybmw.mapping import to_snapshot, to_vehicle
+from functions.providers.port import (
+    Account,
+    Command,
+    CommandName,
+    Credentials,
+    LogIn,
+    Outcome,
+    Progress,
+    Provider,
+    ReadImages,
+    Receipt,
+    Region,
+    SendCommands,
+    Vehicle,
+)
+from functions.snapshot import Snapshot
+from functions.tokens import TokenKeeper, TokenSet
+from sandbox.process import RunningSandbox
+
+FETCHED_AT = datetime(2024, 1, 20, 12, 0, tzinfo=UTC)
+USER = "demo@example.com"
+PASSWORD = "demo-password"
+IX = "WBA00000000DEMO01"
+"""The car that can do everything."""
+_captchas = itertools.count()
+
+
+class PermitSpentError(ApiError):
+    """What this test's permit raises when there is nothing left to spend."""
+
+    code, status = "SPENT", 400
+
+
+@dataclass
+class Permit:
+    """Leave to send ``left`` requests; ``log`` tells what the transport did with it."""
+
+    left: int = 1
+    log: list[str] = field(default_factory=list)
+
+    def take(self) -> None:
+        self.log.append("take")
+        if self.left < 1:
+            raise PermitSpentError
+        self.left -= 1
+
+    def refused(self) -> None:
+        self.log.append("refused")
+        self.left += 1
+
+
+@dataclass
+class Bmw:
+    """The provider under test and everything around it."""
+
+    provider: Provider
+    sandbox: RunningSandbox
+    keeper: TokenKeeper
+    clock: ManualClock
+    requests: list[tuple[str, str, float]]
+    """What the transport told its observer."""
+    account: Account = field(default_factory=lambda: Account("acc_1", "mybmw", Region.REST_OF_WORLD))
+
+    @property
+    def logins(self) -> LogIn:
+        assert self.provider.log_in is not None
+        return self.provider.log_in
+
+    @property
+    def commands(self) -> SendCommands:
+        assert self.provider.commands is not None
+        return self.provider.commands
+
+    @property
+    def images(self) -> ReadImages:
+        assert self.provider.images is not None
+        return self.provider.images
+
+    async def link(self, user: str = USER, *, region: str = "row", lives_s: float = 3600.0) -> TokenSet:
+        """Store tokens of a user for the account, without the ceremony of a login."""
+        issued = self.sandbox.issue_tokens(user, region)
+        tokens = TokenSet(
+            issued["access_token"],
+            issued["refresh_token"],
+            self.clock.utc() + timedelta(seconds=lives_s),
+            {"gcid": issued["gcid"], "session_id": "a-session"},
+        )
+        await self.keeper.save(self.account.id, tokens)
+        self.sandbox.zero_stats()
+        return tokens
+
+    async def send(self, name: CommandName, vin: str = IX, permit: Permit | None = None, **params: Any) -> Receipt:
+        return await self.commands.send(self.account, vehicle(vin), Command(name, params), permit or Permit())
+
+    async def poll(self, name: CommandName, event_id: str | None, vin: str = IX, **params: Any) -> Progress:
+        assert event_id is not None
+        return await self.commands.poll(self.account, vehicle(vin), Command(name, params), event_id)
+
+    async def poll_to_the_end(self, name: CommandName, event_id: str | None, vin: str = IX, **params: Any) -> Progress:
+        """With the sandbox's default of these tests each poll advances a command one stage."""
+        while True:
+            progress = await self.poll(name, event_id, vin, **params)
+            if progress.outcome in (Outcome.EXECUTED, Outcome.FAILED):
+                return progress
+
+    def posts(self, service: str) -> int:
+        """How many requests for a command the sandbox has seen, answered or not."""
+        return sum(count for route, count in self.sandbox.stats()["requests"].items() if service in route)
+
+
+def vehicle(vin: str = IX) -> Vehicle:
+    """An entry of the recorded accounts."""
+    profile = dict(ALL_PROFILES[vin])
+    profile.pop("vin")
+    return to_vehicle(vin, profile)
+
+
+def credentials(username: str = USER, password: str = PASSWORD, region: Region = Region.REST_OF_WORLD) -> Credentials:
+    """A login with a captcha token that nobody has used before."""
+    return Credentials(username, password, region, f"captcha-{next(_captchas)}")
+
+
+def snapshot_of(vin: str, region: Region = Region.REST_OF_WORLD, **changes: Any) -> Snapshot:
+    """The snapshot of a recorded car; ``changes`` replace parts of what was recorded."""
+    data = {**ALL_STATES[vin], "charging_settings": ALL_CHARGING_SETTINGS.get(vin), **changes}
+    return to_snapshot(vehicle(vin), data, fetched_at=FETCHED_AT, region=region)
