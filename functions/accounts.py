@@ -72,7 +72,12 @@ class AccountManager:
         identity = identity_of(principal, provider, credentials.region, credentials.username)
         proof = self._proof(identity, credentials.password)
         known = self._sessions.get(("session", identity))
-        if known is not None and hmac.compare_digest(known.value.proof, proof):
+        if (
+            known is not None
+            and hmac.compare_digest(known.value.proof, proof)
+            # A captcha may be there to renew a dead link, which only the store can tell where no tokens are held.
+            and (credentials.captcha_token is None or self._tokens.holds(known.value.account_id))
+        ):
             try:
                 return await self.by_id(principal, known.value.account_id)
             except AccountNotFound:
@@ -111,12 +116,11 @@ class AccountManager:
 
     async def of_caller(self, principal: str) -> list[Link]:
         """All of a caller's links; finishes disconnects that were cut short."""
-        for unfinished in await self._links.of_principal(principal, ending=True):
-            await self._erase(unfinished)
+        await self._finish_disconnects(principal)
         return await self._links.of_principal(principal)
 
     async def disconnect(self, link: Link) -> None:
-        """Delete every trace of a link. Cut short, it is finished by the next listing."""
+        """Delete every trace of a link. Cut short, it is finished by the next listing or login."""
         await needs_loop()
         await self._links.end(link)
         await self._erase(link)
@@ -150,6 +154,8 @@ class AccountManager:
         if log_in is None:
             raise NotSupported(f"{provider} has no password login.")
         road = Account("", provider, credentials.region)
+        # Before a captcha is spent: this needs the store, and gives the account a new id where its end was cut short.
+        await self._finish_disconnects(principal)
         tokens = await self._upstream.once(road, "auth", lambda: log_in.log_in(credentials))
         account = Account(await self._links.account_id_for(identity), provider, credentials.region)
         before = await self._links.find_by_identity(principal, identity)
@@ -168,14 +174,20 @@ class AccountManager:
         self._sessions.put(("session", identity), Verified(proof, account.id))
         return link
 
+    async def _finish_disconnects(self, principal: str) -> None:
+        for unfinished in await self._links.of_principal(principal, ending=True):
+            await self._erase(unfinished)
+
     async def _erase(self, link: Link) -> None:
         account_id = link.account.id
+        # At once: the link is marked as ending, so nobody can load it again.
+        self._link_cache.invalidate(("link", link.principal, account_id))
         self._sessions.invalidate(("session", link.identity))
         log_in = self._providers.get(link.account.provider).log_in
         if log_in is not None:
             await log_in.forget(account_id)
         await self._tokens.delete(account_id)
-        for key in await self._documents.list(f"commands/{account_id}"):
-            await self._documents.delete(key)
+        while keys := await self._documents.list(f"commands/{account_id}"):
+            for key in keys:
+                await self._documents.delete(key)
         await self._links.erase(link)
-        self._link_cache.invalidate(("link", link.principal, account_id))

@@ -7,16 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from common.logs import EventLog, configure
-from common.metrics import Metrics
-
-from common.breaker import BreakerEvent, Breakers, CircuitBreaker
+from common.breaker import Breakers, CircuitBreaker
 from common.cache import Cache
 from common.callers import Callers, NoCallers, OpenCallers
 from common.clock import Clock, SystemClock
 from common.errors import ProviderError
+from common.logs import configure
 from common.loops import LoopThread
 from common.memory import MemoryPressure
+from common.metrics import CacheFigures, Metrics
 from common.retry import ReadRetry, RetryBudget
 from common.settings import VERSION, Settings
 from common.stores.documents import Documents, open_documents
@@ -28,6 +27,7 @@ from functions.pages import Pages, StoreCheck
 from functions.pipeline import Pipeline
 from functions.providers.registry import Parts, Providers
 from functions.snapshot import Snapshot
+from functions.telemetry import Telemetry
 from functions.tokens import TokenKeeper
 from functions.upstream import BreakerKey, Upstream
 from functions.vehicles import VehicleList, VehicleManager
@@ -75,13 +75,14 @@ def build(
         service="draiv-apis",
         version=VERSION,
         revision=settings.k_revision,
-        hash_key=settings.log_key,
     )
-    metrics = Metrics()
+    caches = _Caches(settings, clock)
+    metrics = Metrics(caches.figures)
+    telemetry = Telemetry(events, metrics, settings.log_key)
     documents = documents or open_documents(settings.documents_url, gcs_endpoint=settings.gcs_endpoint)
-    tokens = TokenKeeper(documents, clock, observe=metrics.token_refresh)
+    tokens = TokenKeeper(documents, clock, observe=telemetry.token_refresh)
     providers = Providers(settings.providers, Parts(settings, tokens, clock, metrics))
-    breakers = Breakers(_breaker_factory(settings, clock, metrics, events))
+    breakers = Breakers(_breaker_factory(settings, clock, telemetry))
     upstream = Upstream(
         breakers,
         ReadRetry(attempts=settings.read_attempts, budget=RetryBudget(clock)),
@@ -93,7 +94,6 @@ def build(
         },
     )
     links = LinkBook(documents)
-    caches = _Caches(settings, clock)
     vehicles = VehicleManager(
         providers=providers,
         links=links,
@@ -121,7 +121,7 @@ def build(
         vehicles=vehicles,
         clock=clock,
         times=CommandTimes(settings.command_ttl_s, settings.poll_interval_s, settings.confirm_window_s),
-        observe=lambda record: metrics.command(record.command.name.value, record.state),
+        observe=telemetry.command,
     )
     pages = Pages(
         settings=settings,
@@ -137,8 +137,7 @@ def build(
         services=Services(accounts, vehicles, commands, providers, clock),
         callers=callers or _callers(settings),
         pages=pages,
-        events=events,
-        metrics=metrics,
+        telemetry=telemetry,
         environment=settings.environment,
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
@@ -185,14 +184,12 @@ class _Caches:
         )
         self.all: tuple[Cache[Any], ...] = (self.snapshots, self.images, self.lists, self.links, self.sessions)
 
+    def figures(self) -> list[CacheFigures]:
+        """Name, hits, misses, entries and bytes of each."""
+        return [(s.name, s.hits, s.misses, s.entries, s.bytes) for s in (cache.stats() for cache in self.all)]
 
-def _breaker_factory(
-    settings: Settings, clock: Clock, metrics: Metrics, events: EventLog
-) -> Callable[[BreakerKey], CircuitBreaker]:
-    def on_change(event: BreakerEvent) -> None:
-        metrics.breaker(event.breaker, event.after.value)
-        events.breaker(event)
 
+def _breaker_factory(settings: Settings, clock: Clock, telemetry: Telemetry) -> Callable[[BreakerKey], CircuitBreaker]:
     def make(key: BreakerKey) -> CircuitBreaker:
         return CircuitBreaker(
             failure_threshold=settings.breaker_failure_threshold,
@@ -200,7 +197,7 @@ def _breaker_factory(
             expected_exception=ProviderError,
             name="/".join(key),
             clock=clock,
-            on_change=on_change,
+            on_change=telemetry.breaker,
         )
 
     return make

@@ -15,7 +15,9 @@ instance can take up by its id. A record that cannot prove what happened says ``
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import copy
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -34,6 +36,8 @@ from functions.send_permit import Expired, OneSend
 from functions.snapshot import Location
 from functions.upstream import Upstream
 from functions.vehicles import ANY_AGE, NOW, VehicleManager
+
+_log = logging.getLogger(__name__)
 
 _SENDING_GRACE_S = 60.0
 """A record that is still being sent this long after it expired belongs to a process that is gone."""
@@ -136,10 +140,9 @@ class CommandManager:
                 link.account, "command", lambda: sender.send(link.account, vehicle, record.command, permit)
             )
         except Exception as failure:
-            error = failure if isinstance(failure, ApiError) else InternalError()
+            # A copy: those who waited for one renewal of the tokens share one exception.
+            error = copy.copy(failure) if isinstance(failure, ApiError) else InternalError()
             await self._conclude(document, record, error, permit)
-            if error is failure:
-                raise
             raise error from failure
         finally:
             # What is cached was read before the command; what it did to the car has yet to be seen.
@@ -152,24 +155,24 @@ class CommandManager:
                 event_id=receipt.event_id,
                 sent_at=permit.sent_at,
                 executed_at=self._clock.utc() if receipt.outcome is Outcome.EXECUTED else None,
-                settled=receipt.event_id is None,
+                settled=receipt.event_id is None or _ends(record, _STATE[receipt.outcome]),
                 note=receipt.note,
             )
-        except StoreUnavailable as lost:
+        except (StoreUnavailable, CommandNotFound) as lost:
             lost.may_have_succeeded = True
-            lost.details.setdefault("command_id", record.id)
+            lost.details = {**lost.details, "command_id": record.id}
             raise
 
     async def _conclude(self, document: Document, record: Record, error: ApiError, permit: OneSend) -> None:
         """Write down how a failed send ended, and tell the caller through the error."""
         unproven = error.may_have_succeeded or isinstance(error, UpstreamTimeout | InternalError)
         error.may_have_succeeded = permit.in_doubt and unproven
-        error.details.setdefault("command_id", record.id)
+        error.details = {**error.details, "command_id": record.id}
         state = "unknown" if error.may_have_succeeded else "expired" if isinstance(error, Expired) else "failed"
         try:
             await self._change(record, document, state=state, sent_at=permit.sent_at, note=_AFTER_FAILURE[state])
-        except StoreUnavailable:
-            return  # the record stays open and becomes `unknown` by its age; the maker's error matters more
+        except (StoreUnavailable, CommandNotFound):
+            return  # the record, if it is still there, becomes `unknown` by its age; the maker's error matters more
 
     async def _wait(self, link: Link, vehicle: Vehicle, record: Record, wait_s: float) -> Record:
         until = self._clock.monotonic() + wait_s
@@ -180,9 +183,13 @@ class CommandManager:
             await self._sleep(min(self._times.poll_interval_s, left_s))
             try:
                 record = await self._advance(link, vehicle, record)
+            except CommandNotFound:
+                break  # the account was disconnected meanwhile: nothing more will be learnt
             except ApiError:
                 # The command is on its way whether or not the maker can be asked about it just now.
                 continue
+            except Exception:  # noqa: BLE001 - a defect of ours must not hide that the command was sent
+                _log.exception("command_poll_failed")
         return record
 
     async def _advance(self, link: Link, vehicle: Vehicle, record: Record) -> Record:
@@ -213,7 +220,7 @@ class CommandManager:
     async def _apply(self, record: Record, progress: Progress) -> Record:
         state = _STATE[progress.outcome]
         if _ORDER.get(state, 9) <= _ORDER.get(record.state, 0):
-            return record  # the maker's answers may come late; a command never goes back
+            return record
         executed = state == "executed"
         if executed:
             self._vehicles.invalidate(record.account_id, record.vin)
@@ -221,7 +228,7 @@ class CommandManager:
             record,
             state=state,
             executed_at=self._clock.utc() if executed else None,
-            settled=executed and record.command.name not in TRACEABLE,
+            settled=_ends(record, state),
             note=progress.note,
             position=_shown(progress.position) if progress.position else None,
         )
@@ -249,7 +256,7 @@ class CommandManager:
             if document is None:
                 raise CommandNotFound  # the account was disconnected meanwhile
             current = from_body(document.body)
-            if current.is_final:
+            if current.is_final or _is_outdated(record, current, given):
                 return current
             advanced = replace(current, updated_at=self._clock.utc(), **given)
             try:
@@ -266,6 +273,18 @@ _AFTER_FAILURE = {
     "expired": "The command's time ran out before it could be sent; nothing happened.",
     "unknown": "No answer proves whether the car did it. It is never sent again; look at the car's state.",
 }
+
+
+def _ends(record: Record, state: str) -> bool:
+    """Whether nothing more can be learnt: what leaves no trace in the car's data cannot be confirmed."""
+    return state == "executed" and record.command.name not in TRACEABLE
+
+
+def _is_outdated(seen: Record, current: Record, changes: Mapping[str, Any]) -> bool:
+    """Whether a change, decided on ``seen``, is overtaken: a command never goes back, and answers may come late."""
+    if seen.event_id is None and current.event_id is not None:
+        return True  # taken for abandoned, but its sender has spoken since
+    return _ORDER.get(changes.get("state", current.state), 9) < _ORDER.get(current.state, 0)
 
 
 def _shown(position: Location) -> dict[str, Any]:

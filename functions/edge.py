@@ -4,14 +4,19 @@ One :class:`~functions.app.App` a worker process and environment, built when the
 imports the entry points and then forks, so nothing may be built, and no thread started, before that.
 """
 
+import json
 import os
 import threading
+from datetime import UTC, datetime
 
 from flask import Request, Response
 
-from common.settings import Environment, load
+from common.errors import InternalError
+from common.settings import Environment, SettingsError, load
+from common.trace import new_request_id
+from functions import wire
 from functions.app import App, build
-from functions.wire import RawRequest
+from functions.wire import RawRequest, Reply
 
 _HEADERS = (
     "accept",
@@ -34,8 +39,19 @@ _building = threading.Lock()
 
 def serve(request: Request, environment: Environment | None = None, *, health_only: bool = False) -> Response:
     """Answer one request of an entry point."""
-    app = _app((os.getpid(), environment, health_only))
-    reply = app.loop.run(app.pipeline.handle(_read(request, app.settings.max_body_bytes)))
+    try:
+        app = _app((os.getpid(), environment, health_only))
+    except (SettingsError, ValueError) as misconfigured:
+        # Both name variables and never values, so this may be logged as it is.
+        print(  # noqa: T201 - there is no logger yet
+            f'{{"severity": "CRITICAL", "message": "misconfigured", "problem": {json.dumps(str(misconfigured))}}}',
+            flush=True,
+        )
+        return _respond(wire.error_reply(InternalError(), new_request_id(), datetime.now(UTC)))
+    return _respond(app.loop.run(app.pipeline.handle(_read(request, app.settings.max_body_bytes))))
+
+
+def _respond(reply: Reply) -> Response:
     response = Response(reply.body, status=reply.status, content_type=reply.content_type)
     response.headers.extend(reply.headers)
     return response

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from functions.providers.port import Command, CommandName
-from functions.snapshot import CHARGING, Charging, Snapshot
+from functions.snapshot import CHARGING, NOT_CHARGING_STATES, Charging, Snapshot
 
 Shows = Callable[[Snapshot, Command], bool]
 
@@ -20,7 +20,7 @@ def _climate_is(on: bool) -> Shows:
 def _charging_is(on: bool) -> Shows:
     def shows_it(snapshot: Snapshot, _command: Command) -> bool:
         status = snapshot.charging.status if snapshot.charging else None
-        return status not in (None, "UNKNOWN") and (status == CHARGING) is on
+        return status == CHARGING if on else status in NOT_CHARGING_STATES
 
     return shows_it
 

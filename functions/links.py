@@ -1,9 +1,10 @@
 """Linked accounts as they are stored: which caller may use which account at which maker.
 
 A link belongs to one principal. It is reached in two ways, by its id and by the identity (provider, region, user
-name) that a credential form names; both lead through the principal, so another caller's link cannot even be named.
+name) that a credential form names; both lead through the principal, whose digest is part of the link's key, so
+another caller's link cannot even be named.
 The link document is the commit point: without it, or with ``ending`` set, the account does not exist, whatever else a
-killed process has left behind. The next connect or disconnect finds the leftovers by their keys and finishes the job.
+killed process has left behind. A disconnect deletes it last, so the next connect or listing finds what is unfinished.
 """
 
 import contextlib
@@ -78,13 +79,10 @@ class LinkBook:
     async def find(self, principal: str, account_id: str) -> Link:
         """A link of this principal's; raises AccountNotFound, whether it is another's or nobody's."""
         await needs_loop()
-        document = await self._documents.get(f"links/{account_id}")
-        if document is None:
+        document = await self._documents.get(_key(principal, account_id))
+        if document is None or document.body["ending"]:
             raise AccountNotFound
-        link = _from_body(account_id, document.body)
-        if link.principal != principal or link.ending:
-            raise AccountNotFound
-        return link
+        return _from_body(account_id, document.body)
 
     async def find_by_identity(self, principal: str, identity: str) -> Link | None:
         """The link behind a credential form, if there is one."""
@@ -98,46 +96,9 @@ class LinkBook:
             return None
 
     async def put(self, link: Link) -> None:
-        """Create or replace a link: the listing first, the link itself last."""
+        """Create or replace a link."""
         await needs_loop()
-        with contextlib.suppress(DocumentExists):  # linked before
-            await self._documents.create(_listing_key(link), {})
-        await self._write(link)
-
-    async def end(self, link: Link) -> None:
-        """Mark a link as ending: from here on nobody finds it."""
-        await needs_loop()
-        await self._change(link, {"ending": True})
-
-    async def erase(self, link: Link) -> None:
-        """Delete what names a link, the link itself last, so that a killed process leaves something to resume from."""
-        await needs_loop()
-        await self._documents.delete(_listing_key(link))
-        await self._documents.delete(f"identities/{link.identity}")
-        await self._documents.delete(f"links/{link.account.id}")
-
-    async def remember_vehicles(self, link: Link, vehicles: tuple[Vehicle, ...], at: datetime) -> None:
-        """Store the maker's vehicle list with the link."""
-        await needs_loop()
-        await self._change(link, {"vehicles": [_vehicle_body(v) for v in vehicles], "vehicles_at": at.isoformat()})
-
-    async def of_principal(self, principal: str, *, ending: bool = False) -> list[Link]:
-        """All links of a caller, oldest first; with ``ending`` those instead whose disconnect was never finished."""
-        await needs_loop()
-        prefix = f"principals/{_digest(principal)}"
-        keys = await self._documents.list(prefix)
-        links: list[Link] = []
-        for key in keys:
-            account_id = key.rpartition("/")[2]
-            document = await self._documents.get(f"links/{account_id}")
-            if document is not None:
-                link = _from_body(account_id, document.body)
-                if link.ending is ending:
-                    links.append(link)
-        return sorted(links, key=lambda link: (link.created_at, link.account.id))
-
-    async def _write(self, link: Link) -> None:
-        key = f"links/{link.account.id}"
+        key = _key(link.principal, link.account.id)
         while True:
             current = await self._documents.get(key)
             try:
@@ -149,18 +110,50 @@ class LinkBook:
                 continue
             return
 
+    async def end(self, link: Link) -> None:
+        """Mark a link as ending: from here on nobody finds it."""
+        await needs_loop()
+        await self._change(link, {"ending": True})
+
+    async def erase(self, link: Link) -> None:
+        """Delete what names a link, the link itself last, so that a killed process leaves something to resume from."""
+        await needs_loop()
+        identity = await self._documents.get(f"identities/{link.identity}")
+        # Linked again meanwhile, it names another account.
+        if identity is not None and identity.body["account"] == link.account.id:
+            with contextlib.suppress(VersionConflict):
+                await self._documents.delete(identity.key, identity.version)
+        await self._documents.delete(_key(link.principal, link.account.id))
+
+    async def remember_vehicles(self, link: Link, vehicles: tuple[Vehicle, ...], at: datetime) -> None:
+        """Store the maker's vehicle list with the link."""
+        await needs_loop()
+        await self._change(link, {"vehicles": [_vehicle_body(v) for v in vehicles], "vehicles_at": at.isoformat()})
+
+    async def of_principal(self, principal: str, *, ending: bool = False) -> list[Link]:
+        """All links of a caller, oldest first; with ``ending`` those instead whose disconnect was never finished."""
+        await needs_loop()
+        documents = [await self._documents.get(key) for key in await self._documents.list(_prefix(principal))]
+        links = [
+            _from_body(document.key.rpartition("/")[2], document.body)
+            for document in documents
+            if document is not None and document.body["ending"] is ending
+        ]
+        return sorted(links, key=lambda link: (link.created_at, link.account.id))
+
     async def _change(self, link: Link, changes: Mapping[str, Any]) -> None:
-        changed = await update(self._documents, f"links/{link.account.id}", lambda body: {**body, **changes})
+        key = _key(link.principal, link.account.id)
+        changed = await update(self._documents, key, lambda body: {**body, **changes})
         if changed is None:
             raise AccountNotFound
 
 
-def _listing_key(link: Link) -> str:
-    return f"principals/{_digest(link.principal)}/{link.account.id}"
+def _prefix(principal: str) -> str:
+    return f"links/{hashlib.sha256(principal.encode()).hexdigest()}"
 
 
-def _digest(principal: str) -> str:
-    return hashlib.sha256(principal.encode()).hexdigest()
+def _key(principal: str, account_id: str) -> str:
+    return f"{_prefix(principal)}/{account_id}"
 
 
 def _to_body(link: Link) -> dict[str, Any]:

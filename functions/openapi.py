@@ -27,6 +27,8 @@ def document() -> dict[str, Any]:
     ]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     schemas = definitions["$defs"]
+    # A model shows only the first of a field's names.
+    schemas["Envelope"]["properties"]["wkn"] = {"$ref": "#/components/schemas/Envelope/properties/vin"}
     schemas["Request"] = {
         "description": "The envelope with one action and that action's parameters.",
         "oneOf": [_request(spec.name, spec.params, spec.aliases) for spec in catalogue.CATALOGUE],

@@ -6,13 +6,10 @@ the action -> encode -> one log event and the metrics, whatever happened.
 Steps that answer from memory do not wait, so a cached read never leaves the server's thread (:mod:`common.loops`).
 """
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from common.logs import EventLog
-from common.metrics import Metrics
 from pydantic import ValidationError
 
 from common.callers import Caller, Callers
@@ -24,7 +21,7 @@ from common.errors import (
     MethodNotAllowed,
     ValidationFailed,
 )
-from common.trace import TraceContext, format_traceparent, request_id, trace_context
+from common.trace import format_traceparent, request_id, trace_context
 from functions import wire
 from functions.actions import catalogue
 from functions.actions.accounts import DEFAULT_PROVIDER, credentials
@@ -32,9 +29,9 @@ from functions.actions.spec import ActionSpec, Answer, Call, Kind, Services, Sou
 from functions.contract import Envelope
 from functions.links import Link
 from functions.pages import Pages
+from functions.telemetry import Telemetry, Trail
 from functions.wire import RawRequest, Reply
 
-_log = logging.getLogger(__name__)
 _NO_SOURCE: dict[str, Any] = {
     "cached": False,
     "stale": False,
@@ -42,21 +39,6 @@ _NO_SOURCE: dict[str, Any] = {
     "measured_at": None,
     "age_s": None,
 }
-
-
-@dataclass(slots=True)
-class Trail:
-    """What is learnt of a request on its way, for its log event and its metrics."""
-
-    request_id: str
-    trace: TraceContext
-    action: str = "unknown"
-    caller: Caller | None = None
-    link: Link | None = None
-    vin: str | None = None
-    cached: bool | None = None
-    stale: bool | None = None
-    error: str | None = None
 
 
 class Pipeline:
@@ -68,8 +50,7 @@ class Pipeline:
         services: Services,
         callers: Callers,
         pages: Pages,
-        events: EventLog,
-        metrics: Metrics,
+        telemetry: Telemetry,
         environment: str,
         max_body_bytes: int,
         cors_origins: tuple[str, ...] = (),
@@ -78,8 +59,7 @@ class Pipeline:
         self._clock = services.clock
         self._callers = callers
         self._pages = pages
-        self._events = events
-        self._metrics = metrics
+        self._telemetry = telemetry
         self._environment = environment
         self._max_body_bytes = max_body_bytes
         self._cors_origins = frozenset(cors_origins)
@@ -95,14 +75,14 @@ class Pipeline:
         except ApiError as error:
             trail.error = type(error).code
             if isinstance(error, InternalError):
-                _log.error("internal_error", exc_info=error)
+                self._telemetry.defect(error)
             reply = wire.error_reply(error, trail.request_id, self._clock.utc())
         except Exception as defect:  # noqa: BLE001 - the last line: no traceback ever reaches a caller
             trail.error = InternalError.code
-            _log.error("internal_error", exc_info=defect)
+            self._telemetry.defect(defect)
             reply = wire.error_reply(InternalError(), trail.request_id, self._clock.utc())
         reply = self._with_common_headers(request, reply, trail)
-        self._record(request, reply, trail, self._clock.monotonic() - started_s)
+        self._telemetry.request(request, reply, trail, self._clock.monotonic() - started_s)
         return reply
 
     async def _route(self, request: RawRequest, trail: Trail) -> Reply:
@@ -202,26 +182,6 @@ class Pipeline:
         if self._cors_origins:
             headers["Vary"] = "Origin"
         return replace(reply, headers=headers)
-
-    def _record(self, request: RawRequest, reply: Reply, trail: Trail, seconds: float) -> None:
-        self._metrics.request(trail.action, trail.error or "ok", reply.status, seconds)
-        self._events.request(
-            method=request.method,
-            path=request.path,
-            status=reply.status,
-            size_bytes=len(reply.body),
-            seconds=seconds,
-            trace=trail.trace,
-            request_id=trail.request_id,
-            action=trail.action,
-            code=trail.error,
-            caller=trail.caller.principal if trail.caller else None,
-            account=trail.link.account.id if trail.link else None,
-            provider=trail.link.account.provider if trail.link else None,
-            vin=trail.vin,
-            cached=trail.cached,
-            stale=trail.stale,
-        )
 
 
 _CORS_REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-Key, X-Request-ID, traceparent"

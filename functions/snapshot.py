@@ -24,7 +24,21 @@ UNLOCKED_STATES = frozenset({"UNLOCKED"})
 PARTIALLY_LOCKED_STATES = frozenset({"SELECTIVE_LOCKED", "PARTIALLY_LOCKED"})
 
 CHARGING = "CHARGING"
+NOT_CHARGING_STATES = frozenset(
+    {
+        "COMPLETE",
+        "FINISHED_FULLY_CHARGED",
+        "FINISHED_NOT_FULL",
+        "FULLY_CHARGED",
+        "NOT_CHARGING",
+        "PLUGGED_IN",
+        "TARGET_REACHED",
+        "WAITING_FOR_CHARGING",
+    }
+)
+"""Apart from these and ``CHARGING`` no word says whether the car charges: ``INVALID``, ``ERROR``, a new one."""
 CLIMATE_ON_STATES = frozenset({"COOLING", "HEATING", "VENTILATION"})
+CLIMATE_OFF_STATES = frozenset({"INACTIVE", "STANDBY"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +157,10 @@ class Climate:
 
     @property
     def is_on(self) -> bool | None:
-        """Whether the cabin is being conditioned; ``None`` where the car does not say."""
-        return None if self.activity in (None, "UNKNOWN") else self.activity in CLIMATE_ON_STATES
+        """Whether the cabin is being conditioned; ``None`` where the car does not say, or in words we do not know."""
+        if self.activity in CLIMATE_ON_STATES:
+            return True
+        return False if self.activity in CLIMATE_OFF_STATES else None
 
 
 @dataclass(frozen=True, slots=True)

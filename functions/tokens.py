@@ -3,7 +3,8 @@
 Makers rotate refresh tokens and revoke the whole family when an old one is used again, so two instances that refresh
 one account at the same time lock its owner out. A rotation is therefore guarded twice: in the process by a
 single-flight, across processes by a lease inside the token record itself, taken by compare-and-swap and followed by
-a re-read. The lease outlives the longest refresh. New tokens are written before anybody uses them.
+a re-read. The lease outlives the longest refresh. New tokens are written before anybody uses them; while the store
+cannot be written, they are kept in memory and written by the next call.
 """
 
 import asyncio
@@ -14,14 +15,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from common.clock import Clock
-from common.errors import RelinkRequired, StoreUnavailable, UpstreamTimeout
+from common.errors import RelinkRequired, StoreUnavailable, UpstreamTimeout, Vote
 from common.loops import needs_loop
 from common.stores.documents import Document, DocumentExists, Documents, VersionConflict
 
 LEASE_S = 45.0
 """Longer than :data:`REFRESH_TIMEOUT_S`: a lease that ends mid-refresh would let a second one start."""
 REFRESH_TIMEOUT_S = 30.0
-WAIT_FOR_OTHERS_S = 40.0
+WAIT_FOR_OTHERS_S = 15.0
+"""Shorter than a read may take: a deadline that ends first would be counted against the maker."""
 EXPIRY_MARGIN_S = 60.0
 """Refresh this long before the access token ends, so that no request is sent with a dying one."""
 _SAVE_ATTEMPTS = 8
@@ -55,6 +57,12 @@ class InvalidGrant(Exception):
     """Raised by a refresh when the maker calls the refresh token dead (OAuth ``invalid_grant``)."""
 
 
+class RenewalPending(UpstreamTimeout):
+    """Another instance is renewing the tokens and takes its time. Says nothing about the maker."""
+
+    vote = Vote.NONE
+
+
 Refresh = Callable[[TokenSet], Awaitable[TokenSet]]
 RefreshObserver = Callable[[str], None]
 """Told how each rotation ended: ``rotated``, ``reused``, ``invalid_grant``, ``failed``."""
@@ -76,6 +84,7 @@ class TokenKeeper:
         self._sleep = sleep
         self._observe = observe
         self._held: dict[str, TokenSet] = {}
+        self._unsaved: dict[str, _Rotation] = {}
         self._flights: dict[str, asyncio.Task[TokenSet]] = {}
 
     async def save(self, account_id: str, tokens: TokenSet) -> None:
@@ -92,6 +101,7 @@ class TokenKeeper:
                     await self._documents.replace(current, record.to_body())
             except (DocumentExists, VersionConflict):
                 continue
+            self._unsaved.pop(account_id, None)
             self._held[account_id] = tokens
             return
 
@@ -102,17 +112,22 @@ class TokenKeeper:
         rotated. Raises RelinkRequired where there are none or they are dead, StoreUnavailable, and whatever
         ``refresh`` raises, except :class:`InvalidGrant`.
         """
-        held = self._held.get(account_id)
-        if held is not None and held.access_token != refused and held.is_fresh(self._clock.utc()):
-            return held
-        await needs_loop()
-        flight = self._flights.get(account_id)
-        if flight is None:
-            flight = asyncio.get_running_loop().create_task(self._rotate(account_id, refresh, refused))
-            self._flights[account_id] = flight
-            flight.add_done_callback(lambda _done: self._flights.pop(account_id, None))
-        # A caller that gives up must not stop a rotation half-way: the new token would be lost.
-        return await asyncio.shield(flight)
+        while True:
+            held = self._held.get(account_id)
+            if held is not None and held.access_token != refused and held.is_fresh(self._clock.utc()):
+                return held
+            await needs_loop()
+            flight = self._flights.get(account_id)
+            is_ours = flight is None or flight.done()
+            if flight is None or is_ours:
+                flight = asyncio.get_running_loop().create_task(self._rotate(account_id, refresh, refused))
+                self._flights[account_id] = flight
+                flight.add_done_callback(lambda done: self._landed(account_id, done))
+            # A caller that gives up must not stop a rotation half-way: the new token would be lost.
+            tokens = await asyncio.shield(flight)
+            # Who began it may not have known of the refusal.
+            if is_ours or tokens.access_token != refused:
+                return tokens
 
     async def health(self, account_id: str) -> TokenHealth | None:
         """What is known of an account's tokens; ``None`` where there are none."""
@@ -123,17 +138,32 @@ class TokenKeeper:
         record = _Record.from_body(document.body)
         return TokenHealth(record.tokens.expires_at, record.rotated_at, record.needs_relink)
 
+    def holds(self, account_id: str) -> bool:
+        """Whether usable tokens of an account are held in memory."""
+        held = self._held.get(account_id)
+        return held is not None and held.is_fresh(self._clock.utc())
+
     def forget(self, account_id: str) -> None:
-        """Drop what is held in memory for an account."""
+        """Drop what is held in memory for an account, except what is stored nowhere else."""
         self._held.pop(account_id, None)
 
     async def delete(self, account_id: str) -> None:
         """Delete an account's tokens everywhere."""
         await needs_loop()
         self.forget(account_id)
+        self._unsaved.pop(account_id, None)
         await self._documents.delete(_key(account_id))
 
+    def _landed(self, account_id: str, flight: "asyncio.Task[TokenSet]") -> None:
+        if self._flights.get(account_id) is flight:
+            del self._flights[account_id]
+        if not flight.cancelled():
+            flight.exception()  # nobody may be left to look at it, and asyncio would complain
+
     async def _rotate(self, account_id: str, refresh: Refresh, refused: str | None) -> TokenSet:
+        unsaved = self._unsaved.get(account_id)
+        if unsaved is not None:
+            await self._store(account_id, unsaved)
         waited_s = 0.0
         while True:
             document, record = await self._read(account_id)
@@ -150,7 +180,7 @@ class TokenKeeper:
                     continue
                 return await self._refresh_under_lease(account_id, document, leased, refresh)
             if waited_s >= WAIT_FOR_OTHERS_S:
-                raise UpstreamTimeout("Another instance is renewing this account's authorisation.", retry_after_s=5)
+                raise RenewalPending("Another instance is renewing this account's authorisation.", retry_after_s=5)
             await self._sleep(0.25)
             waited_s += 0.25
 
@@ -170,44 +200,53 @@ class TokenKeeper:
             await self._release(document, leased)
             raise
         record = _Record(fresh, rotation=_new_id(), rotated_at=self._clock.utc())
-        # From here on the maker knows only the new token: hold it in memory whatever becomes of the write.
-        self._held[account_id] = fresh
-        await self._write_rotation(document, record)
+        # From here on the maker knows only the new token: it is kept until it is written, whatever becomes of the call.
+        self._unsaved[account_id] = rotation = _Rotation(document, leased.tokens.refresh_token, record)
         self._observe("rotated")
-        return fresh
+        return await self._store(account_id, rotation)
 
-    async def _write_rotation(self, document: Document, record: "_Record") -> None:
+    async def _store(self, account_id: str, rotation: "_Rotation") -> TokenSet:
+        """Write a rotation; the tokens that then count. Raises StoreUnavailable after many attempts."""
+        tokens, document = rotation.record.tokens, rotation.document
         for attempt in range(_SAVE_ATTEMPTS):
             try:
-                await self._documents.replace(document, record.to_body())
-            except VersionConflict:
-                current = await self._documents.get(document.key)
-                if current is None:
-                    return  # unlinked meanwhile: there is nothing to keep
-                if _Record.from_body(current.body).rotation == record.rotation:
-                    return
-                document = current
-            except StoreUnavailable:
-                if attempt == _SAVE_ATTEMPTS - 1:
-                    raise
-                await self._sleep(min(0.1 * 2**attempt, 3.0))
-            else:
-                return
+                if attempt > 0:
+                    await self._sleep(min(0.1 * 2 ** (attempt - 1), 3.0))
+                    current = await self._documents.get(_key(account_id))
+                    if current is None:  # disconnected meanwhile: there is nothing to keep
+                        self._unsaved.pop(account_id, None)
+                        return tokens
+                    stored = _Record.from_body(current.body)
+                    if stored.tokens.refresh_token != rotation.consumed:
+                        # Written before after all, or a new login was faster: either way these are the latest.
+                        tokens = stored.tokens
+                        break
+                    document = current
+                await self._documents.replace(document, rotation.record.to_body())
+                break
+            except (VersionConflict, StoreUnavailable):
+                continue
+        else:
+            raise StoreUnavailable
+        self._unsaved.pop(account_id, None)
+        self._held[account_id] = tokens
+        return tokens
 
     async def _after_invalid_grant(self, account_id: str, leased: "_Record", dead: InvalidGrant) -> TokenSet:
-        document, record = await self._read(account_id)
-        if record.tokens.refresh_token != leased.tokens.refresh_token:
-            self._held[account_id] = record.tokens
-            self._observe("reused")
-            return record.tokens
-        self._observe("invalid_grant")
-        self.forget(account_id)
-        relink = replace(record, needs_relink=True, lease=None, leased_until=None)
-        try:
-            await self._documents.replace(document, relink.to_body())
-        except VersionConflict:
-            return (await self._read(account_id))[1].tokens
-        raise RelinkRequired from dead
+        while True:
+            document, record = await self._read(account_id)
+            if record.tokens.refresh_token != leased.tokens.refresh_token:
+                self._held[account_id] = record.tokens
+                self._observe("reused")
+                return record.tokens
+            relink = replace(record, needs_relink=True, lease=None, leased_until=None)
+            try:
+                await self._documents.replace(document, relink.to_body())
+            except VersionConflict:
+                continue
+            self.forget(account_id)
+            self._observe("invalid_grant")
+            raise RelinkRequired from dead
 
     async def _release(self, document: Document, leased: "_Record") -> None:
         try:
@@ -217,10 +256,9 @@ class TokenKeeper:
 
     async def _read(self, account_id: str) -> tuple[Document, "_Record"]:
         document = await self._documents.get(_key(account_id))
-        if document is None:
-            raise RelinkRequired
-        record = _Record.from_body(document.body)
-        if record.needs_relink:
+        record = _Record.from_body(document.body) if document is not None else None
+        if document is None or record is None or record.needs_relink:
+            self.forget(account_id)
             raise RelinkRequired
         return document, record
 
@@ -265,6 +303,16 @@ class _Record:
             lease=body.get("lease"),
             leased_until=datetime.fromisoformat(until).astimezone(UTC) if until else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rotation:
+    """Tokens that the maker has given and the store has yet to take."""
+
+    document: Document = field(repr=False)
+    consumed: str = field(repr=False)
+    """The refresh token that was traded in; while it is the stored one, nothing newer is known."""
+    record: _Record = field(repr=False)
 
 
 def _key(account_id: str) -> str:

@@ -70,7 +70,7 @@ class VehicleManager:
         key = ("vehicles", link.account.id)
         max_age_s = self._list_ttl_s if freshness.max_age_s is None else freshness.max_age_s
         hit = self._lists.get(key)
-        if hit is not None and self._age_s(hit.value) <= max_age_s:
+        if hit is not None and self._age_s(hit.value) < max_age_s:
             return hit.value
         if freshness.cache_only:
             raise CacheMiss
@@ -78,16 +78,17 @@ class VehicleManager:
         load = self._lists.get_or_load(key, lambda: self._load_list(link, max_age_s), max_age_s=0)
         return (await load).value
 
-    async def find(self, link: Link, vin: str | None) -> Vehicle:
+    async def find(self, link: Link, vin: str | None, *, cache_only: bool = False) -> Vehicle:
         """The vehicle a request means.
 
-        Raises VehicleNotFound, or ValidationFailed where the account has several and none was named.
+        Raises VehicleNotFound, ValidationFailed where the account has several and none was named, or CacheMiss where
+        the list is not held and must not be asked for.
         """
-        listed = await self.list(link)
+        listed = await self.list(link, Freshness(cache_only=cache_only))
         if vin is None:
             return _only(listed.vehicles)
         found = _by_vin(listed.vehicles, vin)
-        if found is None and self._age_s(listed) > _RELIST_AFTER_S:
+        if found is None and not cache_only and self._age_s(listed) > _RELIST_AFTER_S:
             found = _by_vin((await self.list(link, Freshness(max_age_s=_RELIST_AFTER_S))).vehicles, vin)
         if found is None:
             raise VehicleNotFound
@@ -142,7 +143,7 @@ class VehicleManager:
         if stored.vehicles_at is not None:
             # What another instance was told serves a cold start.
             listed = VehicleList(stored.vehicles, stored.vehicles_at)
-            if self._age_s(listed) <= max_age_s:
+            if self._age_s(listed) < max_age_s:
                 return listed
         provider = self._providers.get(link.account.provider)
         vehicles = await self._upstream.read(link.account, lambda: provider.reads.list_vehicles(link.account))
@@ -151,7 +152,8 @@ class VehicleManager:
         return listed
 
     def _age_s(self, listed: VehicleList) -> float:
-        return (self._clock.utc() - listed.listed_at).total_seconds()
+        # Another instance's clock may be a little ahead of ours; nothing is younger than now.
+        return max(0.0, (self._clock.utc() - listed.listed_at).total_seconds())
 
 
 def _held(hit: Hit[T] | None) -> Hit[T]:

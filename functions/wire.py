@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import orjson
 from pydantic import ValidationError
 
-from common.errors import ApiError, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from common.errors import ApiError, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
 from functions.contract import MAX_DEPTH, Envelope
 
 JSON = "application/json"
@@ -132,7 +132,11 @@ def retry_after(error: ApiError) -> int | None:
 def error_reply(error: ApiError, request_id: str, now: datetime) -> Reply:
     """The contract's error envelope."""
     seconds = retry_after(error)
-    headers = {"Cache-Control": "no-store"} | ({"Retry-After": str(seconds)} if seconds is not None else {})
+    headers = {"Cache-Control": "no-store"}
+    if seconds is not None:
+        headers["Retry-After"] = str(seconds)
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.details.get("allowed", ()))
     body = encode({"success": False, "error": error_payload(error, request_id, now)})
     return Reply(type(error).status, body, headers=headers)
 
@@ -164,7 +168,8 @@ def _finite(text: str) -> float:
 
 
 def _bounded(text: str) -> int:
-    if len(text) > 20:
+    # The length first: Python takes ever longer for ever longer numbers, and refuses very long ones its own way.
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
         _refuse("The body holds an integer beyond 64 bits.")
     return int(text)
 

@@ -19,18 +19,21 @@ from functions.providers.port import Command, CommandName
 async def _send(services: Services, call: Call, name: CommandName) -> Answer:
     command = Command(name, call.params.model_dump(exclude_none=True))
     record = await services.commands.send(found_link(call), found_vehicle(call), command, call.envelope.wait_s)
-    return _answer(record)
+    return _answer(call, record)
 
 
 async def _command_status(services: Services, call: Call) -> Answer:
     record = await services.commands.find(call.caller.principal, call.params.command_id)
     link = await services.accounts.by_id(call.caller.principal, record.account_id)
     vehicle = await services.vehicles.find(link, record.vin)
-    return _answer(await services.commands.status(link, vehicle, record, call.envelope.wait_s))
+    return _answer(call, await services.commands.status(link, vehicle, record, call.envelope.wait_s))
 
 
-def _answer(record: Record) -> Answer:
-    return Answer(record.result(), status=200 if record.is_final else 202)
+def _answer(call: Call, record: Record) -> Answer:
+    result = record.result()
+    if record.position is not None and Scope.LOCATION not in call.caller.scopes:
+        result |= {"position": None, "note": "The caller lacks the scope `location`."}
+    return Answer(result, status=200 if record.is_final else 202)
 
 
 def _command(
@@ -85,7 +88,7 @@ COMMANDS = (
     ),
     ActionSpec(
         "command_status",
-        Kind.COMMAND,
+        Kind.READ,
         Scope.READ,
         Target.NOTHING,
         "How a command stands, asking the maker where that is still open.",

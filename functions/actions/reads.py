@@ -52,6 +52,7 @@ async def _status(services: Services, call: Call) -> Answer:
 
 async def _vehicles(services: Services, call: Call) -> Answer:
     link = found_link(call)
+    asked_at = services.clock.utc()
     listed = await services.vehicles.list(link, freshness(call.envelope))
     age_s = max(0.0, (services.clock.utc() - listed.listed_at).total_seconds())
     shown = [
@@ -68,7 +69,14 @@ async def _vehicles(services: Services, call: Call) -> Answer:
     reasons = dict.fromkeys(unread, "known once the vehicle has been read")
     result = {"vehicles": shown, "count": len(shown), "unavailable": reasons}
     return Answer(
-        result, source=Source(age_s > 0, stale=False, fetched_at=listed.listed_at, measured_at=None, age_s=age_s)
+        result,
+        source=Source(
+            cached=listed.listed_at < asked_at,
+            stale=False,
+            fetched_at=listed.listed_at,
+            measured_at=None,
+            age_s=age_s,
+        ),
     )
 
 

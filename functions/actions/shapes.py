@@ -4,11 +4,11 @@ Quantities become ``{"value", "unit"}`` in the asked-for units. A value that is 
 stands in ``unavailable`` under the same name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from functions.contract import Units
-from functions.snapshot import CLOSED, Charging, Snapshot, Tire
+from functions.snapshot import CLOSED, Charging, DepartureTimer, ServiceItem, Snapshot, Tire
 
 _NOT_REPORTED = "the vehicle does not report it"
 _IMPERIAL = {"km": ("mi", 0.621371, 0), "L": ("gal", 0.264172, 2), "kPa": ("psi", 0.145038, 1)}
@@ -40,7 +40,13 @@ class Shape:
     def group(self, name: str, part: "Shape") -> None:
         """A group of values with reasons of its own."""
         self.fields[name] = part.fields
-        self.unavailable.update({f"{name}.{key}": reason for key, reason in part.unavailable.items()})
+        self._adopt(name, part)
+
+    def groups(self, name: str, parts: "Sequence[Shape]") -> None:
+        """A list of groups; reasons are found by position (``services.0.due_date``)."""
+        self.fields[name] = [part.fields for part in parts]
+        for position, part in enumerate(parts):
+            self._adopt(f"{name}.{position}", part)
 
     def part(self, prefix: str) -> "Shape":
         """A shape for a group of the same snapshot."""
@@ -49,6 +55,9 @@ class Shape:
     def result(self) -> Result:
         """The contract's result."""
         return {**self.fields, "unavailable": self.unavailable}
+
+    def _adopt(self, name: str, part: "Shape") -> None:
+        self.unavailable.update({f"{name}.{key}": reason for key, reason in part.unavailable.items()})
 
     def _quantity(self, value: float, unit: str) -> Result:
         if self._units == "imperial" and unit in _IMPERIAL:
@@ -82,10 +91,10 @@ def location(snapshot: Snapshot, units: Units) -> Shape:
     shape, where = Shape(snapshot, units, "location"), snapshot.location
     shape.put("latitude", where.latitude if where else None)
     shape.put("longitude", where.longitude if where else None)
-    shape.put("heading", where.heading_deg if where else None)
+    shape.put("heading", where.heading_deg if where else None, "heading_deg")
     url = f"https://www.google.com/maps/search/?api=1&query={where.latitude},{where.longitude}" if where else None
     shape.put("google_maps_url", url)
-    shape.put("timestamp", (where.measured_at or snapshot.measured_at) if where else None)
+    shape.put("timestamp", (where.measured_at or snapshot.measured_at) if where else None, "measured_at")
     return shape
 
 
@@ -112,7 +121,10 @@ def lock_status(snapshot: Snapshot, units: Units) -> Shape:
     shape.put("doors", dict(openings.doors) or None)
     shape.put("windows", dict(openings.windows) or None)
     if openings.roof is not None:
-        shape.put("roof", {"type": openings.roof_type, "state": openings.roof})
+        roof = shape.part("openings")
+        roof.put("type", openings.roof_type, "roof_type")
+        roof.put("state", openings.roof)
+        shape.group("roof", roof)
     return shape
 
 
@@ -147,12 +159,17 @@ def charging(snapshot: Snapshot, units: Units) -> Shape:
     shape.quantity("ac_limit", state.ac_limit_a, "A", "ac_limit_a")
     shape.put("ac_limits_available", list(state.ac_limits_a) or None, "ac_limits_a")
     shape.put("precondition_climate", state.preconditions_climate, "preconditions_climate")
-    window = {"start": state.window_start, "end": state.window_end}
-    shape.put("charging_window", window if state.window_start or state.window_end else None, "window")
-    timers = [
-        {"id": t.id, "action": t.action, "time": t.at, "weekdays": list(t.weekdays)} for t in state.departure_timers
-    ]
-    shape.put("departure_timers", timers or None)
+    if state.window_start or state.window_end:
+        window = shape.part("charging")
+        window.put("start", state.window_start, "window_start")
+        window.put("end", state.window_end, "window_end")
+        shape.group("charging_window", window)
+    else:
+        shape.put("charging_window", None, "window_start")
+    if state.departure_timers:
+        shape.groups("departure_timers", [_timer(shape.part("charging"), timer) for timer in state.departure_timers])
+    else:
+        shape.put("departure_timers", None)
     return shape
 
 
@@ -184,15 +201,7 @@ def service(snapshot: Snapshot, units: Units) -> Shape:
     if items is None:
         shape.put("services", None)
         return shape
-    shown = []
-    for item in items:
-        part = shape.part("services")
-        part.put("type", item.kind)
-        part.put("status", item.status)
-        part.put("due_date", item.due_at)
-        part.quantity("due_distance", item.due_distance_km, "km")
-        shown.append(part.fields)
-    shape.put("services", shown)
+    shape.groups("services", [_service_item(shape.part("services"), item) for item in items])
     return shape
 
 
@@ -235,6 +244,22 @@ def status(snapshot: Snapshot, units: Units, *, with_location: bool) -> Shape:
     if snapshot.unknown:
         # Words of the maker's that we do not know yet: shown, so that nobody takes silence for an answer.
         shape.fields["unknown_values"] = dict(snapshot.unknown)
+    return shape
+
+
+def _timer(shape: Shape, timer: DepartureTimer) -> Shape:
+    shape.put("id", timer.id)
+    shape.put("action", timer.action)
+    shape.put("time", timer.at, "at")
+    shape.put("weekdays", list(timer.weekdays))
+    return shape
+
+
+def _service_item(shape: Shape, item: ServiceItem) -> Shape:
+    shape.put("type", item.kind)
+    shape.put("status", item.status)
+    shape.put("due_date", item.due_at, "due_at")
+    shape.quantity("due_distance", item.due_distance_km, "km", "due_distance_km")
     return shape
 
 

@@ -1,5 +1,6 @@
 """Which providers there are: name -> factory, an explicit table. Each is built when it is first needed."""
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -34,9 +35,9 @@ def _mybmw(parts: Parts) -> Provider:
         tokens=parts.tokens,
         clock=parts.clock,
         origin=parts.settings.mybmw_origin,
-        timeout_s=parts.settings.upstream_timeout_s,
+        request_timeout_s=parts.settings.upstream_timeout_s,
         session_ttl_s=parts.settings.session_ttl_s,
-        observe=parts.metrics.upstream,
+        observe=functools.partial(parts.metrics.upstream, "mybmw"),
     )
 
 

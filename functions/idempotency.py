@@ -1,0 +1,112 @@
+"""One request, one command: the caller's Idempotency-Key, and the short memory for those who send none.
+
+A claim ties a key to the command that the request is about to become, create-only, before anything else is stored.
+Of any number of identical requests one gets the claim; the others are told which command it is. A claim whose
+command was never recorded belongs to a process that died before it could have sent anything: after a while it is
+free again.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from common.clock import Clock
+from common.errors import IdempotencyMismatch
+from common.loops import needs_loop
+from common.stores.documents import Document, DocumentExists, Documents, VersionConflict
+from functions.command_record import Record
+from functions.providers.port import Command
+
+KEY_TTL_S = 86_400.0
+"""How long the caller's own key is remembered."""
+REPEAT_WINDOW_S = 15.0
+"""The same command by the same caller for the same vehicle within this time is the same command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request's key is tied to."""
+
+    key: str
+    """The claim's document."""
+    command_id: str
+    is_ours: bool
+    """This request made the claim and is to send the command."""
+    claimed_at: datetime
+
+
+def fingerprint(account_id: str, vin: str, command: Command) -> str:
+    """Digest of what is asked, the same for the same meaning: keys sorted, defaults left out."""
+    meaning = {"account": account_id, "vin": vin, "command": command.name.value, "params": dict(command.params)}
+    return hashlib.sha256(orjson.dumps(meaning, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def digest_of(principal: str, key: str) -> str:
+    """Names a caller's key without holding it: two callers' equal keys have nothing to do with each other."""
+    return hashlib.sha256(f"{principal}\x00{key}".encode()).hexdigest()
+
+
+class IdempotencyClaims:
+    """Claims on the document store, under the account, so that they end with it."""
+
+    def __init__(self, documents: Documents, clock: Clock) -> None:
+        self._documents = documents
+        self._clock = clock
+
+    async def claim(self, record: Record, key: str | None) -> Claim:
+        """Tie the request to ``record``'s command, or learn to which command it is tied already.
+
+        Raises IdempotencyMismatch where the key was used for something else.
+        """
+        await needs_loop()
+        if key is None:
+            name, ttl_s = f"repeat-{digest_of(record.principal, record.fingerprint)}", REPEAT_WINDOW_S
+        else:
+            name, ttl_s = f"key-{digest_of(record.principal, key)}", KEY_TTL_S
+        path = f"claims/{record.account_id}/{name}"
+        now = self._clock.utc()
+        body = {"command_id": record.id, "fingerprint": record.fingerprint, "claimed_at": now.isoformat()}
+        while True:
+            held = await self._documents.get(path)
+            if held is not None and (now - _claimed_at(held)) < timedelta(seconds=ttl_s):
+                if held.body["fingerprint"] != record.fingerprint:
+                    raise IdempotencyMismatch
+                return Claim(path, held.body["command_id"], is_ours=False, claimed_at=_claimed_at(held))
+            if await self._put(path, held, body):
+                return Claim(path, record.id, is_ours=True, claimed_at=now)
+
+    async def take_over(self, claim: Claim, record: Record) -> bool:
+        """Tie an abandoned claim to ``record``'s command instead; whether nobody was faster."""
+        await needs_loop()
+        held = await self._documents.get(claim.key)
+        if held is None or held.body["command_id"] != claim.command_id:
+            return False
+        body = {**held.body, "command_id": record.id, "claimed_at": self._clock.utc().isoformat()}
+        return await self._put(claim.key, held, body)
+
+    async def give_up(self, claim: Claim) -> None:
+        """Free a claim of ours whose command was never recorded."""
+        await needs_loop()
+        held = await self._documents.get(claim.key)
+        if held is not None and held.body["command_id"] == claim.command_id:
+            try:
+                await self._documents.delete(claim.key, held.version)
+            except VersionConflict:
+                return  # somebody took it over
+
+    async def _put(self, path: str, held: Document | None, body: dict[str, Any]) -> bool:
+        try:
+            if held is None:
+                await self._documents.create(path, body)
+            else:
+                await self._documents.replace(held, body)
+        except (DocumentExists, VersionConflict):
+            return False
+        return True
+
+
+def _claimed_at(document: Document) -> datetime:
+    return datetime.fromisoformat(document.body["claimed_at"]).astimezone(UTC)
