@@ -17,6 +17,9 @@
     |   |-- PayloadTooLarge                      PAYLOAD_TOO_LARGE       413   no
     |   |-- UnsupportedMediaType                 UNSUPPORTED_MEDIA_TYPE  415   no
     |   |-- CommandInProgress                    COMMAND_IN_PROGRESS     409   yes
+    |   |-- IdempotencyInFlight                  IDEMPOTENCY_IN_FLIGHT   409   yes
+    |   |-- IdempotencyMismatch                  IDEMPOTENCY_MISMATCH    422   no
+    |   |-- ConfirmationRequired                 CONFIRMATION_REQUIRED   428   no
     |   |-- PreconditionFailed                   PRECONDITION_FAILED     409   no
     |   |-- CacheMiss                            NOT_CACHED              404   no
     |   |-- RateLimitExceeded                    RATE_LIMIT_EXCEEDED     429   yes
@@ -203,6 +206,27 @@ class CacheMiss(RequestError):
     summary = "Nothing fresh enough is cached, and cache_only forbids asking the maker."
 
 
+class IdempotencyInFlight(RequestError):
+    """The request that used this key first is still being served."""
+
+    code, status, resolution, retryable = "IDEMPOTENCY_IN_FLIGHT", 409, Resolution.RETRY_LATER, True
+    summary = "A request with this Idempotency-Key is still being served."
+
+
+class IdempotencyMismatch(RequestError):
+    """One key, two meanings."""
+
+    code, status = "IDEMPOTENCY_MISMATCH", 422
+    summary = "This Idempotency-Key was used for another command."
+
+
+class ConfirmationRequired(RequestError):
+    """This deployment sends the command only with a fresh one-time code."""
+
+    code, status = "CONFIRMATION_REQUIRED", 428
+    summary = "This command needs `params.confirm`: the one-time code from a dry run of the same command."
+
+
 class RateLimitExceeded(RequestError):
     """Our own limit, not the maker's."""
 
@@ -305,3 +329,11 @@ class InternalError(ApiError):
 
     code, status, resolution = "INTERNAL_ERROR", 500, Resolution.CONTACT_SUPPORT
     summary = "Something went wrong on our side."
+
+
+BY_CODE: Mapping[str, type[ApiError]] = {
+    found.code: found
+    for found in list(vars().values())
+    if isinstance(found, type) and issubclass(found, ApiError) and "code" in vars(found)
+}
+"""The leaves by their code, in the order in which they are defined."""

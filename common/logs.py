@@ -1,152 +1,232 @@
-"""JSON lines on stdout, as Cloud Logging reads them.
+"""Structured logs: one JSON object a line on stdout, as Cloud Logging reads it.
 
-Two ways lead to one sink. :class:`EventLog` is ours: an event has a stable name and allow-listed fields, and costs
-microseconds. Libraries log through :mod:`logging`; their records get the same shape. Whatever comes is redacted after
-it has been formatted, at the sink, where nothing can be added any more.
+Two ways in, one way out. Our own code says what happened with :meth:`EventLog.emit`: a stable event name and fields
+from the list in :data:`FIELDS`, never an argument or a text of somebody else. Libraries log through ``logging``, whose
+root logger :func:`configure` gives one handler. Both end in :class:`Sink`, which redacts the finished line, because a
+filter that runs before formatting never sees what formatting adds.
+
+A log line that cannot be written is counted and forgotten: logging never breaks a request.
 """
 
+import json
 import logging
+import re
 import sys
 import threading
-import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal, TextIO
 
 import orjson
 
+from common.clock import Clock
 from common.redact import redact
 from common.trace import TraceContext
 
-FIELDS = frozenset(
-    {
-        # what was asked, and how it went
-        "action", "outcome", "code", "state", "reason", "problem", "duration_ms", "cached", "stale", "age_s",
-        "attempt", "count",
-        # by whom and for which car: ids of ours and keyed hashes
-        "request_id", "caller", "account", "vehicle", "command_id",
-        # at which maker
-        "provider", "region", "endpoint", "breaker", "upstream_requests",
-        # where in the code, for defects
-        "error_type", "stack", "logger",
-    }
-)  # fmt: skip
-"""The only names that an event may carry."""
+Severity = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Scalar = str | int | float | bool | None
 
-_QUIET = ("httpx", "httpcore", "google", "urllib3", "asyncio", "werkzeug", "aiosqlite", "hpack")
-_SEVERITIES = {"DEBUG": 10, "INFO": 20, "NOTICE": 25, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
-_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
+FIELDS: Final[Mapping[str, str]] = MappingProxyType({
+    # what was asked and what came of it
+    "request_id": "finds the reply that belongs to the line",
+    "action": "name from the catalogue",
+    "kind": "read, command, account or service",
+    "outcome": "success, rejected or failed",
+    "code": "our error code",
+    "status": "HTTP status of the reply",
+    "duration_ms": "of the whole request or step",
+    "method": "HTTP method, where no action was reached",
+    "reason": "why, in one of our own fixed phrases",
+    "component": "the part of the service that speaks",
+    # for whom; nothing that names a person or a car
+    "caller": "fingerprint of the caller's principal",
+    "account": "id of a linked account",
+    "vehicle": "fingerprint of the VIN",
+    "scope": "scope that was missing",
+    # where the data came from
+    "provider": "mybmw, cardata ...",
+    "region": "row, na or cn",
+    "cached": "answered without asking the maker",
+    "stale": "answered with data older than wanted",
+    "age_s": "age of the data, seconds",
+    # commands
+    "command_id": "id of the command's record",
+    "operation": "lock, unlock ...",
+    "state": "state of a command, breaker or link after the event",
+    "previous": "and before it",
+    "confirmed_by": "what confirmed a command",
+    "may_have_succeeded": "the command may have reached the car",
+    "deduplicated": "an earlier command's record was returned",
+    # dealing with the maker and with our own stores
+    "upstream_requests": "requests sent to the maker for this one",
+    "upstream_ms": "time spent waiting for the maker",
+    "upstream_status": "HTTP status the maker answered",
+    "endpoint": "name of the maker's endpoint, without ids",
+    "attempt": "number of the try, from 1",
+    "retry_after_s": "how long to wait",
+    "breaker": "which circuit breaker: provider/region/kind",
+    "store": "which store: sqlite, gcs, memory, redis",
+    "count": "how many",
+    "bytes": "how large",
+    "limit": "the limit that was met",
+    "remaining": "what is left of it",
+    "version": "version of a stored record or key",
+})  # fmt: skip
+"""Every field an event may carry, and what it says. A field that could hold a secret has no place here."""
+
+_FIELD_NAMES: Final = frozenset(FIELDS)
+
+_LEVELS: Final[Mapping[str, int]] = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARNING": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "CRITICAL": logging.CRITICAL,
+}
+_QUIETED: Final[Mapping[str, int]] = {
+    # At INFO, httpx logs every URL, with VINs in it.
+    **dict.fromkeys(("httpx", "httpcore", "google", "urllib3", "asyncio", "werkzeug"), logging.WARNING),
+    # One line a request comes from us already.
+    **dict.fromkeys(("gunicorn.access", "uvicorn.access"), logging.WARNING),
+    # At ERROR it logs VINs and the maker's answers word for word, and at import that it is "non-functional".
+    "bimmer_connected": logging.CRITICAL,
+}
+_REROUTED: Final = ("gunicorn.error", "uvicorn", "uvicorn.error")
+"""Loggers with handlers of their own, which would write tracebacks past the sink."""
+
+_OWN_CODE: Final = Path(__file__).resolve().parents[1]
+_MAX_FRAMES, _MAX_CAUSES, _MAX_MESSAGE = 20, 8, 500
+_EVENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{2,59}")
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{12}")
+_TRACE, _SPAN = "logging.googleapis.com/trace", "logging.googleapis.com/spanId"
+_SAMPLED, _LABELS = "logging.googleapis.com/trace_sampled", "logging.googleapis.com/labels"
 
 
-class UnknownFieldError(Exception):
-    """An event carries a field that is not allow-listed."""
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """The request an event is about, for Cloud Logging's ``httpRequest``."""
+
+    method: str
+    path: str
+    """A query that it may have is cut off."""
+    status: int
+    latency_s: float
+    response_bytes: int
+
+
+class Sink:
+    """Where lines leave the process: redacted, one write each."""
+
+    def __init__(self, stream: TextIO | None = None, on_drop: Callable[[], None] | None = None) -> None:
+        """Without ``stream``, whatever ``sys.stdout`` is when a line is written: the platform wraps it a request."""
+        self._stream = stream
+        self._on_drop = on_drop
+        # Re-entrant: a finaliser or a signal handler may log while a line is being written.
+        self._lock = threading.RLock()
+
+    def write(self, line: str) -> None:
+        """Redact ``line``, which ends without a newline, and write it; count it as dropped where that fails."""
+        try:
+            clean = redact(line) + "\n"
+            with self._lock:
+                stream = self._stream or sys.stdout
+                try:
+                    stream.write(clean)
+                except UnicodeEncodeError:  # a stdout that is not UTF-8: JSON can say the same in ASCII
+                    stream.write(json.dumps(json.loads(clean)) + "\n")
+                stream.flush()
+        except Exception:  # noqa: BLE001 - logging must not break a request, whatever stdout or redaction does
+            self.drop()
+
+    def drop(self) -> None:
+        """Count something that was not logged."""
+        if self._on_drop is not None:
+            self._on_drop()
+
+
+@dataclass(frozen=True, slots=True)
+class LogOutput:
+    """What :func:`configure` set up, for the :class:`EventLog` that shares it."""
+
+    sink: Sink
+    level: int
+    project_id: str | None
+    labels: Mapping[str, str]
 
 
 class EventLog:
-    """Writes events. Thread-safe; a failure to write never reaches the caller."""
+    """Says what happened, in stable words."""
 
-    def __init__(
-        self,
-        *,
-        level: str = "INFO",
-        project_id: str | None = None,
-        labels: dict[str, str] | None = None,
-        stream: TextIO | None = None,
-        strict: bool = False,
-    ) -> None:
-        self._level = _SEVERITIES[level]
-        self._project_id = project_id
-        self._labels = labels or {}
-        self._stream = stream
+    def __init__(self, output: LogOutput, clock: Clock, *, strict: bool = False) -> None:
+        """``strict`` raises ValueError for what breaks the rules, for tests; else it is left out and counted."""
+        self._sink = output.sink
+        self._level = output.level
+        self._trace_prefix = f"projects/{output.project_id}/traces/" if output.project_id else ""
+        self._labels = dict(output.labels)
+        self._clock = clock
         self._strict = strict
-        self._lock = threading.Lock()
-        self.dropped_fields = 0
-        self.failed_writes = 0
 
-    def emit(self, event: str, severity: str = "INFO", **fields: Any) -> None:  # noqa: ANN401 - JSON values
-        """One event. A field that is not in ``FIELDS`` is left out and counted; where strict, it raises."""
-        if _SEVERITIES[severity] < self._level:
-            return
-        unknown = fields.keys() - FIELDS
-        if unknown:
-            if self._strict:
-                raise UnknownFieldError(", ".join(sorted(unknown)))
-            self.dropped_fields += len(unknown)
-            fields = {name: value for name, value in fields.items() if name in FIELDS}
-        self._write({**self._head(event, severity), **{k: v for k, v in fields.items() if v is not None}})
-
-    def request(
+    def emit(
         self,
+        event: str,
+        severity: Severity = "INFO",
         *,
-        severity: str,
-        method: str,
-        path: str,
-        status: int,
-        response_bytes: int,
-        seconds: float,
-        trace: TraceContext,
-        **fields: Any,  # noqa: ANN401 - JSON values
+        trace: TraceContext | None = None,
+        http: HttpRequest | None = None,
+        error: BaseException | None = None,
+        **fields: Scalar,
     ) -> None:
-        """The one event of a request, with what Cloud Logging shows of HTTP and ties to its trace."""
-        if _SEVERITIES[severity] < self._level:
-            return
-        unknown = fields.keys() - FIELDS
-        if unknown and self._strict:
-            raise UnknownFieldError(", ".join(sorted(unknown)))
-        entry = self._head("request", severity)
-        entry["httpRequest"] = {
-            "requestMethod": method,
-            "requestUrl": path,
-            "status": status,
-            "responseSize": str(response_bytes),
-            "latency": f"{seconds:.6f}s",
-        }
-        if self._project_id:
-            entry["logging.googleapis.com/trace"] = f"projects/{self._project_id}/traces/{trace.trace_id}"
-        entry["logging.googleapis.com/spanId"] = trace.span_id
-        entry["logging.googleapis.com/trace_sampled"] = trace.sampled
-        entry["duration_ms"] = round(seconds * 1000, 3)
-        entry.update((name, value) for name, value in fields.items() if value is not None and name in FIELDS)
-        self._write(entry)
+        """Log ``event`` with ``fields`` from :data:`FIELDS`.
 
-    def defect(self, event: str, error: BaseException) -> None:
-        """An exception that nobody expected: its type and where it came from, never its words."""
-        stack = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in _frames(error)]
-        self.emit(event, "ERROR", error_type=type(error).__qualname__, stack=stack[-12:])
-
-    def _head(self, event: str, severity: str) -> dict[str, Any]:
-        entry: dict[str, Any] = {"severity": severity, "message": event, "time": datetime.now(UTC)}
-        if self._labels:
-            entry["logging.googleapis.com/labels"] = self._labels
-        return entry
-
-    def _write(self, entry: dict[str, Any]) -> None:
+        Of ``error`` only the types and our own lines of code are told, never its text.
+        """
+        if self._strict:
+            _check(event, fields)
         try:
-            line = redact(orjson.dumps(entry, default=_name_of_type, option=_OPTIONS).decode()) + "\n"
-            # Looked up at each write: LOG_EXECUTION_ID wraps stdout after this object was made.
-            stream = self._stream or sys.stdout
-            with self._lock:
-                stream.write(line)
-                stream.flush()
-        except Exception:  # noqa: BLE001 - a request must not fail because its log line did
-            self.failed_writes += 1
+            if _LEVELS[severity] >= self._level:
+                self._sink.write(self._line(event, severity, trace, http, error, fields))
+        except Exception:  # noqa: BLE001 - logging must not break a request
+            self._sink.drop()
 
-
-class _LibraryHandler(logging.Handler):
-    """Brings libraries' records to the sink. Their exceptions' words are dropped: they may quote anything."""
-
-    def __init__(self, events: EventLog) -> None:
-        super().__init__()
-        self._events = events
-
-    def emit(self, record: logging.LogRecord) -> None:
-        severity = record.levelname if record.levelname in _SEVERITIES else "INFO"
-        if record.exc_info and record.exc_info[1] is not None:
-            self._events.defect(f"{record.name}: exception", record.exc_info[1])
-        else:
-            self._events.emit("library", severity, logger=record.name, problem=record.getMessage())
+    def _line(
+        self,
+        event: str,
+        severity: str,
+        trace: TraceContext | None,
+        http: HttpRequest | None,
+        error: BaseException | None,
+        fields: Mapping[str, Scalar],
+    ) -> str:
+        record: dict[str, Any] = {"severity": severity, "message": event, "time": self._clock.utc()}
+        record |= fields
+        if not _FIELD_NAMES.issuperset(fields):
+            for name in fields.keys() - _FIELD_NAMES:
+                del record[name]
+                self._sink.drop()
+        if http is not None:
+            record["httpRequest"] = {
+                "requestMethod": http.method,
+                "requestUrl": http.path.partition("?")[0],
+                "status": http.status,
+                "latency": f"{http.latency_s:.6f}s",
+                "responseSize": str(http.response_bytes),
+            }
+        if error is not None:
+            record["exception"] = describe_exception(error)
+        if trace is not None:
+            record[_TRACE] = self._trace_prefix + trace.trace_id
+            record[_SPAN] = trace.span_id
+            record[_SAMPLED] = trace.sampled
+        record[_LABELS] = self._labels
+        return _dumps(record)
 
 
 def configure(
+    stream: TextIO | None = None,
     *,
     level: str,
     project_id: str | None,
@@ -154,28 +234,126 @@ def configure(
     service: str,
     version: str,
     revision: str,
-    stream: TextIO | None = None,
-) -> EventLog:
-    """Make the sink and lead all logging to it. Calling it again replaces the former sink."""
-    labels = {"service": service, "version": version, "revision": revision, "environment": environment}
-    events = EventLog(
-        level=level, project_id=project_id, labels=labels, stream=stream, strict=environment == "development"
-    )
+    on_drop: Callable[[], None] | None = None,
+) -> LogOutput:
+    """Send everything logged in this process to ``stream`` (default: stdout), from ``level`` on.
+
+    Replaces whatever handlers the root logger has, so calling it again leaves one handler. ``on_drop`` is called for
+    each line or field that could not be logged.
+    """
+    labels = {"environment": environment, "service": service, "version": version, "revision": revision}
+    output = LogOutput(Sink(stream, on_drop), _LEVELS[level], project_id, labels)
     root = logging.getLogger()
-    for handler in [h for h in root.handlers if isinstance(h, _LibraryHandler)]:
-        root.removeHandler(handler)
-    root.addHandler(_LibraryHandler(events))
-    root.setLevel(level)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # It logs the maker's words, VINs among them, at ERROR; what they mean reaches us as exceptions.
-    logging.getLogger("bimmer_connected").setLevel(logging.CRITICAL + 1)
-    return events
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(_RecordHandler(output))
+    root.setLevel(output.level)
+    for name, least in _QUIETED.items():
+        logging.getLogger(name).setLevel(least)
+    for name in _REROUTED:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    return output
 
 
-def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    return list(traceback.extract_tb(error.__traceback__))
+class _RecordHandler(logging.Handler):
+    """Turns a library's log record into a line."""
+
+    def __init__(self, output: LogOutput) -> None:
+        # A logger with a level of its own, as the quieted ones have, does not ask the root's.
+        super().__init__(output.level)
+        self._sink = output.sink
+        self._labels = dict(output.labels)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._sink.write(self.format(record))
+        except Exception:  # noqa: BLE001 - the default prints the record, unredacted, to stderr
+            self._sink.drop()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the first line of the message: what follows it is tracebacks and the ``repr`` of objects."""
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - arguments that do not fit their format, or whose __str__ fails
+            message = "unformattable_log_record"
+        line: dict[str, Any] = {
+            "severity": _severity(record.levelno),
+            "message": message.partition("\n")[0][:_MAX_MESSAGE],
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "logger": record.name,
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = describe_exception(record.exc_info[1])
+        line[_LABELS] = self._labels
+        return _dumps(line)
 
 
-def _name_of_type(value: object) -> str:
-    return f"<{type(value).__name__}>"
+def describe_exception(error: BaseException) -> list[dict[str, Any]]:
+    """The types of ``error`` and of what caused it, outermost first, each with the lines of our code it went through.
+
+    ``[{"type": "common.errors.UpstreamError", "frames": ["common/breaker.py:12 call"]}, ...]``. No text: it may quote
+    the maker, or a secret.
+    """
+    return [{"type": _type_name(one), "frames": list(_own_frames(one))[-_MAX_FRAMES:]} for one in _with_causes(error)]
+
+
+def _with_causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    waiting = deque([error])
+    while waiting and len(found) < _MAX_CAUSES:
+        one = waiting.popleft()
+        if any(one is known for known in found):
+            continue
+        found.append(one)
+        if isinstance(one, BaseExceptionGroup):
+            waiting.extend(one.exceptions)
+        cause = one.__context__ if one.__cause__ is None and not one.__suppress_context__ else one.__cause__
+        if cause is not None:
+            waiting.append(cause)
+    return found
+
+
+def _own_frames(error: BaseException) -> Iterator[str]:
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        path = Path(code.co_filename)
+        if path.is_relative_to(_OWN_CODE) and "site-packages" not in path.parts:
+            yield f"{path.relative_to(_OWN_CODE)}:{step.tb_lineno} {code.co_qualname}"
+        step = step.tb_next
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _severity(level: int) -> str:
+    """Cloud Logging's name for the nearest of Python's levels at or below ``level``."""
+    return next((name for name, least in reversed(list(_LEVELS.items())) if level >= least), "DEBUG")
+
+
+def _dumps(record: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(record, option=orjson.OPT_UTC_Z).decode()
+    except TypeError:  # half a surrogate pair, a huge integer, or an object nobody should have passed
+        return json.dumps(record, default=_stand_in)
+
+
+def _stand_in(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else f"<{type(value).__name__}>"
+
+
+def _check(event: str, fields: Mapping[str, Any]) -> None:
+    """Raise ValueError for what does not belong into a log."""
+    if not _EVENT_NAME.fullmatch(event):
+        raise ValueError(f"not a stable event name: {event!r}")
+    for name, value in fields.items():
+        if name not in FIELDS:
+            raise ValueError(f"not a log field: {name!r}; common.logs.FIELDS lists those there are")
+        if not isinstance(value, Scalar):
+            raise ValueError(f"not a plain value: {name}")  # noqa: TRY004 - one error for all that breaks the rules
+        if name in {"caller", "vehicle"} and value is not None and not _FINGERPRINT.fullmatch(str(value)):
+            raise ValueError(f"not a fingerprint: {name}")

@@ -69,7 +69,8 @@ _PLAIN_STRING = (
 )
 _PLAIN_NUMBER = r"-?[0-9]{1,10}(?:\.[0-9]{1,17})?(?:e-?[0-9]{1,3})?"
 _PLAIN_MEMBER = (
-    rf'"request_id":"(?:{_CALLER_ID})"|"(?:{_WORDS})":(?:{_PLAIN_STRING}|{_PLAIN_NUMBER}|true|false|null|\{{\}}|\{{)'
+    rf'"(?:request_id|logging\.googleapis\.com/trace)":"(?:{_CALLER_ID})"'
+    rf'|"(?:{_WORDS})":(?:{_PLAIN_STRING}|{_PLAIN_NUMBER}|true|false|null|\{{\}}|\{{)'
 )
 _PLAIN_LINE = _rust(rf"^\{{(?:(?:{_PLAIN_MEMBER})\}}*,?)*$")
 """A line of short words, numbers and our own ids, every string of which the thorough way would keep."""
@@ -106,7 +107,7 @@ _EMAIL = re.compile(rf"""(?<!{_EMAIL_PART}){_EMAIL_PART}+?(?:@|%40|%2540)[^\s"'<
 _CREDENTIALS = re.compile(r"\b(bearer|basic|dpop)(?:[\s:+]|%20)+[A-Za-z0-9._~+/=%-]{6,}", re.IGNORECASE)
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)*")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
-_PHONE = re.compile(r"(?:(?<![0-9.])|(?<=%[0-9A-Fa-f]{2}))(?:00)?86[0-9]{11}(?![0-9])")
+_PHONE = re.compile(r"(?:(?<![0-9])(?<![0-9]\.)|(?<=%[0-9A-Fa-f]{2}))(?:00)?86[0-9]{11}(?![0-9])")
 _PAIR = re.compile(
     r"""[\[(]\s{0,4}["']?-?[0-9]{1,3}\.[0-9]+["']?\s{0,4},\s{0,4}["']?-?[0-9]{1,3}(?:\.[0-9]+)?["']?"""
     r"""|[\[(]\s{0,4}-?[0-9]{1,3}\s{0,4},\s{0,4}-?[0-9]{1,3}\.[0-9]+"""

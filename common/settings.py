@@ -20,7 +20,7 @@ _STAGING_PREFIX = "STAGING_"
 class Settings(BaseSettings):
     """Every setting; the variable's name is the field's in upper case."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
     environment: Environment = Field("production", description="Shown in replies, logs and health.")
     callers: Literal["", "open"] = Field(
@@ -70,6 +70,13 @@ class Settings(BaseSettings):
         ge=0,
         description="How long after its execution a command's effect is looked for in the car's data, seconds.",
     )
+    require_idempotency_key: bool = Field(False, description="Refuse commands that come without an Idempotency-Key.")
+    confirm_commands: Annotated[tuple[Literal["unlock", "horn"], ...], NoDecode] = Field(
+        (), description="Commands that need a one-time code from a dry run, comma-separated: `unlock`, `horn`."
+    )
+    command_caps: Annotated[Mapping[Literal["unlock", "horn"], Annotated[int, Field(ge=0)]], NoDecode] = Field(
+        default_factory=dict, description="Most commands an hour and vehicle: `unlock=5,horn=3`; no cap by default."
+    )
     max_body_bytes: int = Field(16_384, gt=0, description="Largest request body accepted.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call from a browser, comma-separated; none by default."
@@ -83,10 +90,17 @@ class Settings(BaseSettings):
     google_cloud_project: str | None = Field(None, description="Project id, for trace links in logs.")
     k_revision: str = Field("local", description="Set by Cloud Run: the revision's name.")
 
-    @field_validator("providers", "cors_origins", mode="before")
+    @field_validator("providers", "cors_origins", "confirm_commands", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was set
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("command_caps", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was set
+        if not isinstance(value, str):
+            return value
+        return {name.strip(): cap.strip() for name, _, cap in (p.partition("=") for p in value.split(",") if p.strip())}
 
     @classmethod
     def settings_customise_sources(
@@ -110,14 +124,16 @@ def load(environ: Mapping[str, str], environment: Environment | None = None) -> 
 
     Raises SettingsError.
     """
-    values = {name: environ[name.upper()] for name in Settings.model_fields if name.upper() in environ}
-    if environment is not None:
-        values["environment"] = environment
-    if values.get("environment") == "staging":
-        prefixed = {name: environ.get(_STAGING_PREFIX + name.upper()) for name in Settings.model_fields}
-        values.update({name: value for name, value in prefixed.items() if value is not None})
+    chosen = environment or environ.get("ENVIRONMENT")
+    variables = {name: name.upper() for name in Settings.model_fields}
+    if chosen == "staging":
+        prefixed = {name: _STAGING_PREFIX + variable for name, variable in variables.items() if name != "environment"}
+        variables.update({name: variable for name, variable in prefixed.items() if variable in environ})
+    values: dict[str, Any] = {name: environ[variable] for name, variable in variables.items() if variable in environ}
+    if chosen is not None:
+        values["environment"] = chosen
     try:
-        return Settings(**values)  # type: ignore[arg-type]  # strings, as the environment has them
+        return Settings(**values)
     except ValidationError as bad:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in bad.errors())
+        problems = "; ".join(f"{variables[str(error['loc'][0])]}: {error['msg']}" for error in bad.errors())
         raise SettingsError(problems) from None

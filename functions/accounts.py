@@ -22,6 +22,9 @@ from functions.providers.registry import Providers
 from functions.tokens import TokenHealth, TokenKeeper
 from functions.upstream import Upstream
 
+_UNDER_THE_ACCOUNT = ("commands", "claims", "slots", "confirmations", "caps")
+"""Collections whose documents are kept by account and end with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -187,7 +190,8 @@ class AccountManager:
         if log_in is not None:
             await log_in.forget(account_id)
         await self._tokens.delete(account_id)
-        while keys := await self._documents.list(f"commands/{account_id}"):
-            for key in keys:
-                await self._documents.delete(key)
+        for collection in _UNDER_THE_ACCOUNT:
+            while keys := await self._documents.list(f"{collection}/{account_id}"):
+                for key in keys:
+                    await self._documents.delete(key)
         await self._links.erase(link)

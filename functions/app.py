@@ -3,30 +3,36 @@
 Everything mutable hangs off :class:`App`. Tests and tools pass the collaborators that they want otherwise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.breaker import Breakers, CircuitBreaker
+from common.breaker import Breakers, CircuitBreaker, State
 from common.cache import Cache
 from common.callers import Callers, NoCallers, OpenCallers
 from common.clock import Clock, SystemClock
 from common.errors import ProviderError
-from common.logs import configure
+from common.logs import EventLog, configure
 from common.loops import LoopThread
 from common.memory import MemoryPressure
-from common.metrics import CacheFigures, Metrics
+from common.metrics import BreakerReading, BreakerState, CacheReading, Metrics
 from common.retry import ReadRetry, RetryBudget
 from common.settings import VERSION, Settings
 from common.stores.documents import Documents, open_documents
 from functions.accounts import AccountManager, Verified
+from functions.actions.catalogue import CATALOGUE
 from functions.actions.spec import Services
-from functions.commands import CommandManager, CommandTimes
+from functions.command_ledger import CommandLedger
+from functions.command_outcome import CommandOutcomes, CommandTimes
+from functions.command_slot import CommandSlots
+from functions.commands import CommandManager
+from functions.idempotency import IdempotencyClaims
 from functions.links import Link, LinkBook
-from functions.pages import Pages, StoreCheck
+from functions.pages import PAGE_NAMES, Pages, StoreCheck
 from functions.pipeline import Pipeline
 from functions.providers.registry import Parts, Providers
 from functions.snapshot import Snapshot
+from functions.step_up import StepUp
 from functions.telemetry import Telemetry
 from functions.tokens import TokenKeeper
 from functions.upstream import BreakerKey, Upstream
@@ -39,6 +45,13 @@ _SNAPSHOT_BYTES = 12_000
 _LINK_BYTES = 8_000
 _VERIFIED_BYTES = 500
 _NOT_FOUND_TTL_S = 2.0
+_SHOWN_AS: Mapping[State, BreakerState] = {
+    State.CLOSED: "closed",
+    State.FORCED_CLOSED: "closed",
+    State.HALF_OPEN: "half_open",
+    State.OPEN: "open",
+    State.FORCED_OPEN: "open",
+}
 
 
 @dataclass(frozen=True)
@@ -68,21 +81,25 @@ def build(
 ) -> App:
     """A service from its settings. Opens nothing yet; raises ValueError where the settings name something unknown."""
     clock = clock or SystemClock()
-    events = configure(
+    caches = _Caches(settings, clock)
+    metrics = Metrics({spec.name for spec in CATALOGUE} | PAGE_NAMES)
+    metrics.watch_caches(caches.readings)
+    output = configure(
         level=settings.log_level,
         project_id=settings.google_cloud_project,
         environment=settings.environment,
         service="draiv-apis",
         version=VERSION,
         revision=settings.k_revision,
+        on_drop=metrics.log_dropped,
     )
-    caches = _Caches(settings, clock)
-    metrics = Metrics(caches.figures)
+    events = EventLog(output, clock, strict=settings.environment == "development")
     telemetry = Telemetry(events, metrics, settings.log_key)
     documents = documents or open_documents(settings.documents_url, gcs_endpoint=settings.gcs_endpoint)
     tokens = TokenKeeper(documents, clock, observe=telemetry.token_refresh)
     providers = Providers(settings.providers, Parts(settings, tokens, clock, metrics))
     breakers = Breakers(_breaker_factory(settings, clock, telemetry))
+    metrics.watch_breakers(lambda: _breaker_readings(breakers))
     upstream = Upstream(
         breakers,
         ReadRetry(attempts=settings.read_attempts, budget=RetryBudget(clock)),
@@ -114,14 +131,28 @@ def build(
         link_cache=caches.links,
         session_cache=caches.sessions,
     )
+    slots = CommandSlots(documents, clock)
+    ledger = CommandLedger(documents, clock, slots, observe=telemetry.command)
     commands = CommandManager(
-        providers=providers,
-        documents=documents,
+        ledger=ledger,
+        outcomes=CommandOutcomes(
+            providers=providers,
+            ledger=ledger,
+            upstream=upstream,
+            vehicles=vehicles,
+            clock=clock,
+            times=CommandTimes(settings.poll_interval_s, settings.confirm_window_s),
+        ),
+        claims=IdempotencyClaims(documents, clock),
+        slots=slots,
+        step_up=StepUp(
+            documents, clock, confirm=frozenset(settings.confirm_commands), caps_per_hour=settings.command_caps
+        ),
         upstream=upstream,
         vehicles=vehicles,
         clock=clock,
-        times=CommandTimes(settings.command_ttl_s, settings.poll_interval_s, settings.confirm_window_s),
-        observe=telemetry.command,
+        ttl_s=settings.command_ttl_s,
+        require_key=settings.require_idempotency_key,
     )
     pages = Pages(
         settings=settings,
@@ -184,9 +215,9 @@ class _Caches:
         )
         self.all: tuple[Cache[Any], ...] = (self.snapshots, self.images, self.lists, self.links, self.sessions)
 
-    def figures(self) -> list[CacheFigures]:
-        """Name, hits, misses, entries and bytes of each."""
-        return [(s.name, s.hits, s.misses, s.entries, s.bytes) for s in (cache.stats() for cache in self.all)]
+    def readings(self) -> list[CacheReading]:
+        """How full each is."""
+        return [CacheReading(s.name, s.entries, s.bytes) for s in (cache.stats() for cache in self.all)]
 
 
 def _breaker_factory(settings: Settings, clock: Clock, telemetry: Telemetry) -> Callable[[BreakerKey], CircuitBreaker]:
@@ -201,6 +232,13 @@ def _breaker_factory(settings: Settings, clock: Clock, telemetry: Telemetry) -> 
         )
 
     return make
+
+
+def _breaker_readings(breakers: Breakers[BreakerKey]) -> list[BreakerReading]:
+    return [
+        BreakerReading(provider, region, kind, _SHOWN_AS[snapshot.state])
+        for (provider, region, kind), snapshot in breakers.snapshots().items()
+    ]
 
 
 def _callers(settings: Settings) -> Callers:

@@ -1,5 +1,6 @@
 """A command as it is stored and as it is shown."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from functions.providers.port import Command, CommandName
 from functions.snapshot import EMPTY
 
 _FINAL = frozenset({"confirmed", "failed", "unknown", "expired"})
+_ORDER = {"accepted": 0, "pending": 1, "delivered": 2, "executed": 3, "confirmed": 4}
 _STATUS = {
     "accepted": "pending",
     "pending": "pending",
@@ -30,9 +32,14 @@ class Record:
     account_id: str
     vin: str
     command: Command
+    fingerprint: str
+    """Digest of what is asked: account, vehicle, command and parameters."""
     created_at: datetime
     expires_at: datetime
+    """Nothing of it is sent from here on."""
     updated_at: datetime
+    key_digest: str | None = None
+    """Digest of the caller's Idempotency-Key."""
     state: str = "accepted"
     event_id: str | None = None
     sent_at: datetime | None = None
@@ -42,13 +49,25 @@ class Record:
     """Nothing more will be learnt: the state is final although its name alone does not say so."""
     note: str | None = None
     position: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] | None = None
+    """The error that answered the request: ``code``, ``message``, ``retry_after_s``, ``may_have_succeeded``."""
+
+    @property
+    def vehicle_digest(self) -> str:
+        """Names the vehicle in the keys of other documents."""
+        return hashlib.sha256(self.vin.encode()).hexdigest()[:32]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the maker is done with it: another command may be sent to the vehicle."""
+        return self.is_final or self.state == "executed"
 
     @property
     def is_final(self) -> bool:
         """Whether the record will not change any more."""
         return self.settled or self.state in _FINAL
 
-    def result(self) -> dict[str, Any]:
+    def result(self, *, deduplicated: bool = False) -> dict[str, Any]:
         """The contract's shape."""
         confirmed = self.confirmed_at is not None and self.sent_at is not None
         shown: dict[str, Any] = {
@@ -65,12 +84,17 @@ class Record:
             "sent_at": self.sent_at,
             "updated_at": self.updated_at,
             "may_have_succeeded": self.state not in ("failed", "expired"),
-            "deduplicated": False,
+            "deduplicated": deduplicated,
             "note": self.note,
         }
         if self.position is not None:
             shown["position"] = dict(self.position)
         return shown
+
+
+def is_behind(state: str, other: str) -> bool:
+    """Whether a command in ``other`` state has been in ``state`` before: it never goes back."""
+    return _ORDER.get(state, 9) < _ORDER.get(other, 0)
 
 
 def key_of(command_id: str) -> str:
@@ -91,6 +115,8 @@ def to_body(record: Record) -> dict[str, Any]:
         "account_id": record.account_id,
         "vin": record.vin,
         "command": record.command.name.value,
+        "fingerprint": record.fingerprint,
+        "key_digest": record.key_digest,
         "params": dict(record.command.params),
         "created_at": iso(record.created_at),
         "expires_at": iso(record.expires_at),
@@ -103,6 +129,7 @@ def to_body(record: Record) -> dict[str, Any]:
         "settled": record.settled,
         "note": record.note,
         "position": dict(record.position) if record.position is not None else None,
+        "failure": dict(record.failure) if record.failure is not None else None,
     }
 
 
@@ -121,6 +148,8 @@ def from_body(body: Mapping[str, Any]) -> Record:
         account_id=body["account_id"],
         vin=body["vin"],
         command=Command(CommandName(body["command"]), body["params"] or EMPTY),
+        fingerprint=body["fingerprint"],
+        key_digest=body["key_digest"],
         created_at=at("created_at"),
         expires_at=at("expires_at"),
         updated_at=at("updated_at"),
@@ -132,4 +161,5 @@ def from_body(body: Mapping[str, Any]) -> Record:
         settled=body["settled"],
         note=body["note"],
         position=body["position"],
+        failure=body["failure"],
     )

@@ -4,7 +4,6 @@ The slot is a document that names the command which holds it. It is held until t
 ended, or until its time is up: a process that died must not keep a car from being commanded.
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -75,7 +74,7 @@ class CommandSlots:
 
 
 def _key(record: Record) -> str:
-    return f"slots/{record.account_id}/{hashlib.sha256(record.vin.encode()).hexdigest()[:32]}"
+    return f"slots/{record.account_id}/{record.vehicle_digest}"
 
 
 def _until(held: Document) -> datetime:

@@ -81,7 +81,18 @@ class ImageParams(_Strict):
     ] = Field("front_side", description="Where the camera stands.")  # fmt: skip
 
 
-class ChargingSettingsParams(_Strict):
+class CommandParams(_Strict):
+    """What every command takes."""
+
+    dry_run: bool = Field(False, description="Say what would be sent and whether it could be; send nothing.")
+    confirm: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9]{22}$",
+        description="One-time code from a dry run, where the deployment demands one for this command.",
+    )
+
+
+class ChargingSettingsParams(CommandParams):
     """`charging_settings`: at least one of the two."""
 
     target_soc: int | None = Field(None, ge=20, le=100, multiple_of=5, description="Charge up to this, percent.")
@@ -94,7 +105,7 @@ class ChargingSettingsParams(_Strict):
         return self
 
 
-class ChargingProfileParams(_Strict):
+class ChargingProfileParams(CommandParams):
     """`charging_profile`: at least one of the two."""
 
     charging_mode: Literal["IMMEDIATE_CHARGING", "DELAYED_CHARGING"] | None = Field(
@@ -109,7 +120,7 @@ class ChargingProfileParams(_Strict):
         return self
 
 
-class SendPoiParams(_Strict):
+class SendPoiParams(CommandParams):
     """`send_poi`: a destination for the car's navigation."""
 
     latitude: float = Field(ge=-90, le=90, description="WGS 84, degrees.")
@@ -121,7 +132,7 @@ class SendPoiParams(_Strict):
     country: Text | None = None
 
 
-class FindParams(_Strict):
+class FindParams(CommandParams):
     """`find`: the maker tells the position only to somebody who says where he stands himself."""
 
     latitude: float | None = Field(None, ge=-90, le=90, description="Where the person stands, WGS 84, degrees.")

@@ -87,11 +87,11 @@ class IdempotencyClaims:
         body = {**held.body, "command_id": record.id, "claimed_at": self._clock.utc().isoformat()}
         return await self._put(claim.key, held, body)
 
-    async def give_up(self, claim: Claim) -> None:
-        """Free a claim of ours whose command was never recorded."""
+    async def give_up(self, claim: Claim, command_id: str) -> None:
+        """Free a claim that is tied to our command, which was never sent."""
         await needs_loop()
         held = await self._documents.get(claim.key)
-        if held is not None and held.body["command_id"] == claim.command_id:
+        if held is not None and held.body["command_id"] == command_id:
             try:
                 await self._documents.delete(claim.key, held.version)
             except VersionConflict:

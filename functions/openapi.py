@@ -60,7 +60,7 @@ def document() -> dict[str, Any]:
 
 def _post() -> dict[str, Any]:
     by_status: dict[int, list[str]] = {}
-    for leaf in leaves():
+    for leaf in errors.BY_CODE.values():
         by_status.setdefault(leaf.status, []).append(leaf.code)
     failures = {
         str(status): {
@@ -98,15 +98,6 @@ def _post() -> dict[str, Any]:
             **failures,
         },
     }
-
-
-def leaves() -> list[type[errors.ApiError]]:
-    """Every error of the tree that can be raised, in the order in which the module defines them."""
-    return [
-        found
-        for found in vars(errors).values()
-        if isinstance(found, type) and issubclass(found, errors.ApiError) and "code" in vars(found)
-    ]
 
 
 def _request(name: str, params: type[BaseModel], aliases: tuple[str, ...]) -> dict[str, Any]:

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from common.metrics import Metrics
-
 from common.breaker import Breakers, BreakerSnapshot, State
 from common.cache import Cache
 from common.clock import Clock
 from common.errors import ProviderBlocked, StoreUnavailable
 from common.loops import needs_loop
+from common.metrics import Metrics
 from common.settings import VERSION, Settings
 from common.stores.documents import Documents
 from functions import openapi, wire
@@ -21,6 +20,8 @@ _STORE_CHECK_TTL_S = 5.0
 """Health is asked often; the store is not, and is billed by the operation."""
 _STORE_CHECK_LIMIT_S = 0.08
 """Health answers within 100 ms, whatever the store does."""
+PAGE_NAMES = frozenset({"health", "metrics", "openapi.json", "options"})
+"""What requests for pages are counted as."""
 _NOT_CACHED = {"Cache-Control": "no-store"}
 _WORST_FIRST = (State.FORCED_OPEN, State.OPEN, State.HALF_OPEN, State.FORCED_CLOSED, State.CLOSED)
 

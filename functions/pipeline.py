@@ -107,13 +107,15 @@ class Pipeline:
         envelope = wire.decode(request, self._max_body_bytes)
         spec = catalogue.find(envelope.action)
         trail.action = spec.name
-        call = await self._prepare(spec, envelope, trail.caller, trail)
+        call = await self._prepare(spec, envelope, _idempotency_key(request), trail.caller, trail)
         answer = await spec.handler(self._services, call)
         if answer.source is not None:
             trail.cached, trail.stale = answer.source.cached, answer.source.stale
         return self._encode(spec, call, answer, trail)
 
-    async def _prepare(self, spec: ActionSpec, envelope: Envelope, caller: Caller, trail: Trail) -> Call:
+    async def _prepare(
+        self, spec: ActionSpec, envelope: Envelope, key: str | None, caller: Caller, trail: Trail
+    ) -> Call:
         """Everything that must hold before an action's function runs."""
         if spec.scope not in caller.scopes:
             raise InsufficientScope(details={"scope": spec.scope.value})
@@ -121,7 +123,7 @@ class Pipeline:
             params = spec.params.model_validate(envelope.params)
         except ValidationError as bad:
             raise ValidationFailed(details={"fields": wire.problems(bad, "params")}) from None
-        call = Call(envelope, params, caller)
+        call = Call(envelope, params, caller, key)
         if spec.target is Target.NOTHING:
             return call
         trail.link = link = await self._find_link(envelope, caller)
@@ -184,8 +186,17 @@ class Pipeline:
         return replace(reply, headers=headers)
 
 
+_MAX_KEY_LENGTH = 255
 _CORS_REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-Key, X-Request-ID, traceparent"
 _CORS_REPLY_HEADERS = "Age, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, traceparent"
+
+
+def _idempotency_key(request: RawRequest) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (1 <= len(key) <= _MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
+        problem = f"1 to {_MAX_KEY_LENGTH} printable ASCII characters."
+        raise ValidationFailed(details={"fields": [{"path": "Idempotency-Key", "problem": problem}]})
+    return key
 
 
 def _shown(source: Source) -> Mapping[str, Any]:

@@ -3,11 +3,12 @@
 Everything that names a person or a car is hashed here, under the deployment's key, before it goes anywhere.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.breaker import BreakerEvent, State
 from common.callers import Caller
-from common.logs import EventLog
+from common.logs import EventLog, HttpRequest, Severity
 from common.metrics import Metrics
 from common.redact import fingerprint
 from common.trace import TraceContext
@@ -31,6 +32,15 @@ class Trail:
     error: str | None = None
 
 
+_OUTCOMES: Mapping[int, tuple[str, Severity]] = {
+    2: ("success", "INFO"),
+    4: ("rejected", "WARNING"),
+    5: ("failed", "ERROR"),
+}
+"""By the first digit of the status."""
+_UNHAPPY = frozenset({"unknown", "failed", "expired"})
+
+
 class Telemetry:
     """Log events and metrics. Thread-safe, as both are."""
 
@@ -41,38 +51,44 @@ class Telemetry:
 
     def request(self, request: RawRequest, reply: Reply, trail: Trail, seconds: float) -> None:
         """A request was answered."""
-        self._metrics.request(trail.action, trail.error or "ok", reply.status, seconds)
-        self._events.request(
-            severity="ERROR" if reply.status >= 500 else "WARNING" if reply.status >= 400 else "INFO",
-            method=request.method,
-            path=request.path,
-            status=reply.status,
-            response_bytes=len(reply.body),
-            seconds=seconds,
+        outcome, severity = _OUTCOMES[reply.status // 100]
+        self._metrics.request(trail.action, outcome, reply.status, seconds)
+        if trail.cached is not None:
+            self._metrics.cache("snapshots", "stale" if trail.stale else "hit" if trail.cached else "miss")
+        account = trail.link.account if trail.link else None
+        fields: dict[str, str | bool | None] = {
+            "code": trail.error,
+            "caller": self._hash(trail.caller.principal) if trail.caller else None,
+            "account": account.id if account else None,
+            "provider": account.provider if account else None,
+            "region": account.region.value if account else None,
+            "vehicle": self._hash(trail.vin) if trail.vin else None,
+            "cached": trail.cached,
+            "stale": trail.stale,
+        }
+        self._events.emit(
+            "request",
+            severity,
             trace=trail.trace,
+            http=HttpRequest(request.method, request.path, reply.status, seconds, len(reply.body)),
             request_id=trail.request_id,
             action=trail.action,
-            code=trail.error,
-            caller=self._hash(trail.caller.principal) if trail.caller else None,
-            account=trail.link.account.id if trail.link else None,
-            provider=trail.link.account.provider if trail.link else None,
-            region=trail.link.account.region.value if trail.link else None,
-            vehicle=self._hash(trail.vin) if trail.vin else None,
-            cached=trail.cached,
-            stale=trail.stale,
+            outcome=outcome,
+            duration_ms=round(seconds * 1000, 3),
+            **{name: value for name, value in fields.items() if value is not None},
         )
 
     def defect(self, error: BaseException) -> None:
         """Something that nobody expected was raised."""
-        self._events.defect("internal_error", error)
+        self._events.emit("internal_error", "ERROR", error=error)
 
     def command(self, record: Record) -> None:
         """A command advanced."""
-        self._metrics.command(record.command.name.value, record.state)
+        self._metrics.commands(record.command.name.value, record.state)
         self._events.emit(
             "command",
-            "WARNING" if record.state in ("unknown", "failed", "expired") else "INFO",
-            action=record.command.name.value,
+            "WARNING" if record.state in _UNHAPPY else "INFO",
+            operation=record.command.name.value,
             command_id=record.id,
             account=record.account_id,
             vehicle=self._hash(record.vin),
@@ -81,21 +97,20 @@ class Telemetry:
 
     def breaker(self, event: BreakerEvent) -> None:
         """A circuit breaker changed its state."""
-        self._metrics.breaker(event.breaker, event.after.value)
         self._events.emit(
             "breaker",
-            "WARNING" if event.after is State.OPEN else "NOTICE",
+            "WARNING" if event.after is State.OPEN else "INFO",
             breaker=event.breaker,
+            previous=event.before.value,
             state=event.after.value,
             reason=event.reason.value,
         )
 
-    def token_refresh(self, outcome: str) -> None:
+    def token_refresh(self, provider: str, outcome: str) -> None:
         """An account's tokens were renewed, or could not be."""
-        self._metrics.token_refresh(outcome)
-        self._events.emit(
-            "token_refresh", "WARNING" if outcome in ("failed", "invalid_grant") else "INFO", outcome=outcome
-        )
+        self._metrics.token_refresh(provider, outcome)
+        severity: Severity = "WARNING" if outcome in ("failed", "invalid_grant") else "INFO"
+        self._events.emit("token_refresh", severity, provider=provider, outcome=outcome)
 
     def _hash(self, value: str) -> str:
         return fingerprint(value, self._hash_key)

@@ -64,8 +64,8 @@ class RenewalPending(UpstreamTimeout):
 
 
 Refresh = Callable[[TokenSet], Awaitable[TokenSet]]
-RefreshObserver = Callable[[str], None]
-"""Told how each rotation ended: ``rotated``, ``reused``, ``invalid_grant``, ``failed``."""
+RefreshObserver = Callable[[str, str], None]
+"""Told the provider and how each rotation ended: ``rotated``, ``reused``, ``invalid_grant``, ``failed``."""
 
 
 class TokenKeeper:
@@ -77,7 +77,7 @@ class TokenKeeper:
         clock: Clock,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        observe: RefreshObserver = lambda _outcome: None,
+        observe: RefreshObserver = lambda _provider, _outcome: None,
     ) -> None:
         self._documents = documents
         self._clock = clock
@@ -105,12 +105,16 @@ class TokenKeeper:
             self._held[account_id] = tokens
             return
 
-    async def usable(self, account_id: str, refresh: Refresh, *, refused: str | None = None) -> TokenSet:
+    async def usable(
+        self, account_id: str, refresh: Refresh, *, refused: str | None = None, provider: str = "unknown"
+    ) -> TokenSet:
         """Tokens that can be used now, rotating them first where they are about to end.
 
         ``refused`` is an access token that the maker has just answered 401: anything newer will do, and that one is
-        rotated. Raises RelinkRequired where there are none or they are dead, StoreUnavailable, and whatever
-        ``refresh`` raises, except :class:`InvalidGrant`.
+        rotated. ``provider`` is told to the observer.
+
+        Raises RelinkRequired where there are none or they are dead, StoreUnavailable, and whatever ``refresh``
+        raises, except :class:`InvalidGrant`.
         """
         while True:
             held = self._held.get(account_id)
@@ -120,7 +124,7 @@ class TokenKeeper:
             flight = self._flights.get(account_id)
             is_ours = flight is None or flight.done()
             if flight is None or is_ours:
-                flight = asyncio.get_running_loop().create_task(self._rotate(account_id, refresh, refused))
+                flight = asyncio.get_running_loop().create_task(self._rotate(account_id, refresh, refused, provider))
                 self._flights[account_id] = flight
                 flight.add_done_callback(lambda done: self._landed(account_id, done))
             # A caller that gives up must not stop a rotation half-way: the new token would be lost.
@@ -160,7 +164,7 @@ class TokenKeeper:
         if not flight.cancelled():
             flight.exception()  # nobody may be left to look at it, and asyncio would complain
 
-    async def _rotate(self, account_id: str, refresh: Refresh, refused: str | None) -> TokenSet:
+    async def _rotate(self, account_id: str, refresh: Refresh, refused: str | None, provider: str) -> TokenSet:
         unsaved = self._unsaved.get(account_id)
         if unsaved is not None:
             await self._store(account_id, unsaved)
@@ -170,7 +174,7 @@ class TokenKeeper:
             now = self._clock.utc()
             if record.tokens.access_token != refused and record.tokens.is_fresh(now):
                 self._held[account_id] = record.tokens
-                self._observe("reused")
+                self._observe(provider, "reused")
                 return record.tokens
             if record.leased_until is None or record.leased_until <= now:
                 leased = replace(record, lease=_new_id(), leased_until=now + timedelta(seconds=LEASE_S))
@@ -178,31 +182,31 @@ class TokenKeeper:
                     document = await self._documents.replace(document, leased.to_body())
                 except VersionConflict:
                     continue
-                return await self._refresh_under_lease(account_id, document, leased, refresh)
+                return await self._refresh_under_lease(account_id, document, leased, refresh, provider)
             if waited_s >= WAIT_FOR_OTHERS_S:
                 raise RenewalPending("Another instance is renewing this account's authorisation.", retry_after_s=5)
             await self._sleep(0.25)
             waited_s += 0.25
 
     async def _refresh_under_lease(
-        self, account_id: str, document: Document, leased: "_Record", refresh: Refresh
+        self, account_id: str, document: Document, leased: "_Record", refresh: Refresh, provider: str
     ) -> TokenSet:
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_S):
                 fresh = await refresh(leased.tokens)
         except InvalidGrant as dead:
-            return await self._after_invalid_grant(account_id, leased, dead)
+            return await self._after_invalid_grant(account_id, leased, dead, provider)
         except TimeoutError as late:
-            self._observe("failed")
+            self._observe(provider, "failed")
             raise UpstreamTimeout from late
         except BaseException:
-            self._observe("failed")
+            self._observe(provider, "failed")
             await self._release(document, leased)
             raise
         record = _Record(fresh, rotation=_new_id(), rotated_at=self._clock.utc())
         # From here on the maker knows only the new token: it is kept until it is written, whatever becomes of the call.
         self._unsaved[account_id] = rotation = _Rotation(document, leased.tokens.refresh_token, record)
-        self._observe("rotated")
+        self._observe(provider, "rotated")
         return await self._store(account_id, rotation)
 
     async def _store(self, account_id: str, rotation: "_Rotation") -> TokenSet:
@@ -232,12 +236,14 @@ class TokenKeeper:
         self._held[account_id] = tokens
         return tokens
 
-    async def _after_invalid_grant(self, account_id: str, leased: "_Record", dead: InvalidGrant) -> TokenSet:
+    async def _after_invalid_grant(
+        self, account_id: str, leased: "_Record", dead: InvalidGrant, provider: str
+    ) -> TokenSet:
         while True:
             document, record = await self._read(account_id)
             if record.tokens.refresh_token != leased.tokens.refresh_token:
                 self._held[account_id] = record.tokens
-                self._observe("reused")
+                self._observe(provider, "reused")
                 return record.tokens
             relink = replace(record, needs_relink=True, lease=None, leased_until=None)
             try:
@@ -245,7 +251,7 @@ class TokenKeeper:
             except VersionConflict:
                 continue
             self.forget(account_id)
-            self._observe("invalid_grant")
+            self._observe(provider, "invalid_grant")
             raise RelinkRequired from dead
 
     async def _release(self, document: Document, leased: "_Record") -> None:

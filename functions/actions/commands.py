@@ -1,25 +1,29 @@
 """Commands: each a row; the function is one, because the life of a command is the same for all."""
 
-from pydantic import BaseModel
-
 from common.callers import Scope
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Services, Target, found_link, found_vehicle
 from functions.command_record import Record
 from functions.contract import (
     ChargingProfileParams,
     ChargingSettingsParams,
+    CommandParams,
     CommandStatusParams,
     FindParams,
-    NoParams,
     SendPoiParams,
 )
 from functions.providers.port import Command, CommandName
 
 
 async def _send(services: Services, call: Call, name: CommandName) -> Answer:
-    command = Command(name, call.params.model_dump(exclude_none=True))
-    record = await services.commands.send(found_link(call), found_vehicle(call), command, call.envelope.wait_s)
-    return _answer(call, record)
+    params: CommandParams = call.params
+    command = Command(name, params.model_dump(exclude_none=True, exclude={"dry_run", "confirm"}))
+    link, vehicle = found_link(call), found_vehicle(call)
+    if params.dry_run:
+        return Answer(await services.commands.dry_run(link, vehicle, command))
+    sent = await services.commands.send(
+        link, vehicle, command, wait_s=call.envelope.wait_s, key=call.idempotency_key, code=params.confirm
+    )
+    return _answer(call, sent.record, deduplicated=sent.deduplicated)
 
 
 async def _command_status(services: Services, call: Call) -> Answer:
@@ -29,8 +33,8 @@ async def _command_status(services: Services, call: Call) -> Answer:
     return _answer(call, await services.commands.status(link, vehicle, record, call.envelope.wait_s))
 
 
-def _answer(call: Call, record: Record) -> Answer:
-    result = record.result()
+def _answer(call: Call, record: Record, *, deduplicated: bool = False) -> Answer:
+    result = record.result(deduplicated=deduplicated)
     if record.position is not None and Scope.LOCATION not in call.caller.scopes:
         result |= {"position": None, "note": "The caller lacks the scope `location`."}
     return Answer(result, status=200 if record.is_final else 202)
@@ -41,7 +45,7 @@ def _command(
     summary: str,
     *,
     scope: Scope = Scope.COMMAND,
-    params: type[BaseModel] = NoParams,
+    params: type[CommandParams] = CommandParams,
     aliases: tuple[str, ...] = (),
     example: dict[str, object] | None = None,
 ) -> ActionSpec:

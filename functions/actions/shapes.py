@@ -10,7 +10,7 @@ from typing import Any
 from functions.contract import Units
 from functions.snapshot import CLOSED, Charging, DepartureTimer, ServiceItem, Snapshot, Tire
 
-_NOT_REPORTED = "the vehicle does not report it"
+_NOT_REPORTED = "the car did not report it"
 _IMPERIAL = {"km": ("mi", 0.621371, 0), "L": ("gal", 0.264172, 2), "kPa": ("psi", 0.145038, 1)}
 """Unit, factor, decimals. Gallons are US gallons."""
 
@@ -241,9 +241,12 @@ def status(snapshot: Snapshot, units: Units, *, with_location: bool) -> Shape:
     shape.group("tires", tires(snapshot, units))
     shape.group("service", service(snapshot, units))
     shape.put("last_updated", snapshot.measured_at, "measured_at")
-    if snapshot.unknown:
-        # Words of the maker's that we do not know yet: shown, so that nobody takes silence for an answer.
-        shape.fields["unknown_values"] = dict(snapshot.unknown)
+    # Words of the maker's that we do not know yet: shown, so that nobody takes silence for an answer.
+    unknown = {
+        path: word for path, word in snapshot.unknown.items() if with_location or path.partition(".")[0] != "location"
+    }
+    if unknown:
+        shape.fields["unknown_values"] = unknown
     return shape
 
 

@@ -56,6 +56,7 @@ class Call:
     params: Any
     """An instance of the row's ``params`` model."""
     caller: Caller
+    idempotency_key: str | None = None
     link: Link | None = None
     vehicle: Vehicle | None = None
 

@@ -5,10 +5,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from common.metrics import Metrics
-
 from common.clock import Clock
 from common.errors import NotSupported
+from common.metrics import Metrics
 from common.settings import Settings
 from functions.providers.port import Provider
 from functions.tokens import TokenKeeper

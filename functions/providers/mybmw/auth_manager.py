@@ -84,7 +84,7 @@ class AuthManager:
 
         async def usable(refused: str | None) -> TokenSet:
             try:
-                return await self._tokens.usable(account.id, refresh, refused=refused)
+                return await self._tokens.usable(account.id, refresh, refused=refused, provider=account.provider)
             except ApiError:
                 raise
             except Exception as defect:

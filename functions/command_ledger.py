@@ -1,0 +1,111 @@
+"""Commands' records on the document store: created before the send, advanced by compare-and-swap, never rewritten.
+
+Whatever else happens to a record happens here too, so that it cannot be forgotten: the audit entry, the vehicle's
+slot, telemetry.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from common.clock import Clock
+from common.errors import CommandNotFound, StoreUnavailable
+from common.loops import needs_loop
+from common.stores.documents import Document, Documents, VersionConflict
+from functions.command_record import Record, from_body, key_of, to_body
+from functions.command_slot import CommandSlots
+
+
+class Audit(Protocol):
+    """Who keeps the audit trail."""
+
+    async def intent(self, record: Record, *, idempotency_key_digest: str | None) -> None:
+        """A command is about to be sent; raises StoreUnavailable where that could not be written down."""
+        ...
+
+    async def outcome(self, record: Record) -> None:
+        """A command reached a state."""
+        ...
+
+
+class CommandLedger:
+    """The records of all commands."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        clock: Clock,
+        slots: CommandSlots,
+        audit: Audit | None = None,
+        observe: Callable[[Record], None] = lambda _record: None,
+    ) -> None:
+        self._documents = documents
+        self._clock = clock
+        self._slots = slots
+        self._audit = audit
+        self._observe = observe
+
+    async def open(self, record: Record) -> Document:
+        """Store a new record, create-only, and its audit entry. Until both are done nothing may be sent.
+
+        Raises StoreUnavailable; then nothing may be sent at all.
+        """
+        await needs_loop()
+        document = await self._documents.create(key_of(record.id), to_body(record))
+        if self._audit is not None:
+            await self._audit.intent(record, idempotency_key_digest=record.key_digest)
+        return document
+
+    async def load(self, command_id: str) -> Record | None:
+        """A record, whosever it is."""
+        await needs_loop()
+        document = await self._documents.get(key_of(command_id))
+        return None if document is None else from_body(document.body)
+
+    async def find(self, principal: str, command_id: str) -> Record:
+        """A record of this caller's; raises CommandNotFound, whether it is another's or nobody's."""
+        record = await self.load(command_id)
+        if record is None or record.principal != principal:
+            raise CommandNotFound
+        return record
+
+    async def advance(self, record: Record, document: Document | None = None, **changes: Any) -> Record:  # noqa: ANN401
+        """Change the stored record; somebody else's final word stands. ``None`` among ``changes`` changes nothing.
+
+        Raises CommandNotFound where the account was disconnected meanwhile.
+        """
+        await needs_loop()
+        given = {name: value for name, value in changes.items() if value is not None}
+        while True:
+            document = document or await self._documents.get(key_of(record.id))
+            if document is None:
+                raise CommandNotFound
+            current = from_body(document.body)
+            if current.is_final or _is_overtaken(record, current, given):
+                return current
+            advanced = replace(current, updated_at=self._clock.utc(), **given)
+            try:
+                await self._documents.replace(document, to_body(advanced))
+            except VersionConflict:
+                document = None
+                continue
+            await self._after(advanced)
+            return advanced
+
+    async def _after(self, record: Record) -> None:
+        self._observe(record)
+        # The record is what counts and it is written: what follows from it must not hide it.
+        if self._audit is not None:
+            with contextlib.suppress(StoreUnavailable):
+                await self._audit.outcome(record)
+        if record.is_over:
+            with contextlib.suppress(StoreUnavailable):
+                await self._slots.release(record)
+
+
+def _is_overtaken(seen: Record, current: Record, changes: Mapping[str, Any]) -> bool:
+    """Whether a change was decided on something that is known better by now: the maker's answers may come late."""
+    if seen.event_id is None and current.event_id is not None:
+        return True  # taken for abandoned, but its sender has spoken since
+    return is_behind(changes.get("state", current.state), current.state)
