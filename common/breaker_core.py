@@ -196,5 +196,4 @@ class BreakerCore:
     def _move(self, after: State, reason: Reason, open_for_s: float | None = None) -> None:
         before, self.state = self.state, after
         self.generation += 1
-        self._lease_until = None
         self._events.append(BreakerEvent(self._name, before, after, reason, self.generation, open_for_s))

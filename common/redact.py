@@ -12,8 +12,8 @@ What is masked, wherever it stands:
 - percent-encoded and backslash-escaped text which holds any of the above once decoded.
 
 What is kept, by its exact shape: our ids ``req_`` + 26, ``acc_`` + 22, ``cmd_`` + 22 + ``_`` + 22 characters, a trace
-id behind ``traces/``, and as value of ``request_id`` what callers commonly send (UUID, ULID, 32 hex). Hashes made by
-:func:`fingerprint` are 12 characters, too short for any rule. Runs made of words, like ``RATE_LIMIT_EXCEEDED`` or
+id behind ``traces/``, and as value of ``request_id`` what callers commonly send (UUID, ULID, 32 or 16 hex). Hashes made
+by :func:`fingerprint` are 12 characters, too short for any rule. Runs made of words, like ``RATE_LIMIT_EXCEEDED`` or
 ``/vehicle-data/profile``, are kept too. Where in doubt it masks too much. It cannot know a password that stands alone.
 
 A line that is JSON is parsed, cleaned and written again, so it stays valid JSON; a clean line comes back unchanged.
@@ -47,7 +47,8 @@ _MAX_PEELS = 3
 
 # --- shapes shared by the fast and the thorough way -----------------------------------------------------------------
 _OWN_ID = r"req_[a-z2-7]{26}|cmd_[0-9A-Za-z]{22}_[0-9A-Za-z]{22}|acc_[0-9A-Za-z]{22}"
-_CALLER_ID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-f]{32}|[0-9A-HJKMNP-TV-Z]{26}"
+_ID_VALUE = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-f]{32}|[0-9a-f]{16}|[0-9A-HJKMNP-TV-Z]{26}"
+_ID_KEYS = r"request_id|logging\.googleapis\.com/(?:trace|spanId)"
 _WORD = r"(?:[A-Z]{1,24}|(?:MyBMW)?[a-z]{0,24}(?:[A-Z]{1,4}[a-z]{2,20}){0,6}(?:Id)?|[0-9]{1,6}|[A-Za-z0-9]{1,4})"
 _WORDS = rf"{_WORD}(?:[-_/.]{_WORD})*"
 _KEY_STEMS = (
@@ -55,7 +56,6 @@ _KEY_STEMS = (
     r"|mail|mobile|phone|gcid|verifier|latitude|longitude|heading"
 )
 _KEY_NAMES = r"code|lat|lng|lon|auth|nonce|coordinates"
-_ID_KEYS = frozenset({"request_id", "logging.googleapis.com/trace"})
 
 
 def _rust(pattern: str) -> SchemaValidator:
@@ -64,19 +64,19 @@ def _rust(pattern: str) -> SchemaValidator:
 
 _PLAIN_TEXT = rf"/?(?:{_WORDS})?/?|{_OWN_ID}|projects/[a-z][a-z0-9-]{{5,29}}/traces/[0-9a-f]{{32}}|[0-9a-f]{{12}}"
 _PLAIN_STRING = (
-    rf'"(?:{_PLAIN_TEXT}|[0-9a-f]{{16}}|[0-9]{{1,5}}\.[0-9]{{1,6}}s'
+    rf'"(?:{_PLAIN_TEXT}|[0-9]{{1,5}}\.[0-9]{{1,6}}s'
     r'|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z)"'
 )
 _PLAIN_NUMBER = r"-?[0-9]{1,10}(?:\.[0-9]{1,17})?(?:e-?[0-9]{1,3})?"
 _PLAIN_MEMBER = (
-    rf'"(?:request_id|logging\.googleapis\.com/trace)":"(?:{_CALLER_ID})"'
+    rf'"(?:{_ID_KEYS})":"(?:{_ID_VALUE})"'
     rf'|"(?:{_WORDS})":(?:{_PLAIN_STRING}|{_PLAIN_NUMBER}|true|false|null|\{{\}}|\{{)'
 )
 _PLAIN_LINE = _rust(rf"^\{{(?:(?:{_PLAIN_MEMBER})\}}*,?)*$")
 """A line of short words, numbers and our own ids, every string of which the thorough way would keep."""
 _SUSPICIOUS = _rust(
-    rf'(?i:{_KEY_STEMS}|bearer|basic|dpop|"(?:lat|lng|lon|auth|nonce|coordinates)"|eyJ|[a-f]{{8}}-[0-9a-f]{{4}}-)'
-    r'|"(?i:code)":(?:[^"]|"[A-Z_]*[^A-Z_"]|"[A-Z_]{41})'
+    rf'(?i:{_KEY_STEMS}|bearer|basic|dpop|"(?:lat|lng|lon|auth|nonce|coordinates)"|[a-f]{{8}}-[0-9a-f]{{4}}-)'
+    r'|eyJ[A-Za-z0-9_-]*\.|"(?i:code)":(?:[^"]|"[A-Z_]*[^A-Z_"]|"[A-Z_]{41})'
 )
 
 _PLAIN_VALUE = _rust(rf"^(?:{_PLAIN_TEXT})$")
@@ -105,9 +105,11 @@ _HEADER = re.compile(rf"((?:authori[sz]ation|cookie)\s*[:=]\s*)(?!{SECRET})[^\s\
 _EMAIL_PART = r"""[^\s"'<>()\[\]{},;:@\\/&=?]"""
 _EMAIL = re.compile(rf"""(?<!{_EMAIL_PART}){_EMAIL_PART}+?(?:@|%40|%2540)[^\s"'<>()\[\]{{}},;\\/&]+""")
 _CREDENTIALS = re.compile(r"\b(bearer|basic|dpop)(?:[\s:+]|%20)+[A-Za-z0-9._~+/=%-]{6,}", re.IGNORECASE)
-_JWT = re.compile(r"eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)*")
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]{0,512}+(?:\.[A-Za-z0-9_-]*)+")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
-_PHONE = re.compile(r"(?:(?<![0-9])(?<![0-9]\.)|(?<=%[0-9A-Fa-f]{2}))(?:00)?86[0-9]{11}(?![0-9])")
+_PHONE = re.compile(
+    r"(?P<kept>traces/[0-9a-f]{32})|(?:(?<![0-9])(?<![0-9]\.)|(?<=%[0-9A-Fa-f]{2}))(?:00)?86[0-9]{11}(?![0-9])"
+)
 _PAIR = re.compile(
     r"""[\[(]\s{0,4}["']?-?[0-9]{1,3}\.[0-9]+["']?\s{0,4},\s{0,4}["']?-?[0-9]{1,3}(?:\.[0-9]+)?["']?"""
     r"""|[\[(]\s{0,4}-?[0-9]{1,3}\s{0,4},\s{0,4}-?[0-9]{1,3}\.[0-9]+"""
@@ -124,7 +126,7 @@ _ENCODED = re.compile(
     r"""(?<![^\s"<>])[^\s"<>]*?(?:%[0-9A-Fa-f]{2}|\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[nrt/]))[^\s"<>]*"""
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([nrt/]))")
-_IS_CALLER_ID = re.compile(_CALLER_ID)
+_IS_ID_KEY, _IS_ID_VALUE = re.compile(_ID_KEYS), re.compile(_ID_VALUE)
 
 _PROCESS_KEY = os.urandom(32)
 
@@ -185,7 +187,7 @@ def _same(cleaned: Collection[Any], given: Collection[Any]) -> bool:
 
 
 def _clean_member(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401 - a JSON value
-    if key in _ID_KEYS and isinstance(value, str) and _IS_CALLER_ID.fullmatch(value):
+    if isinstance(value, str) and _IS_ID_KEY.fullmatch(key) and _IS_ID_VALUE.fullmatch(value):
         return value
     if key.lower() == "code" and _CODE_VALUE.fullmatch(str(value)):
         return value
@@ -214,7 +216,7 @@ def _clean_text(text: str, peels: int = _MAX_PEELS) -> str:
         cleaned = _EMAIL.sub(EMAIL, cleaned)
     cleaned = _JWT.sub(TOKEN, cleaned)
     cleaned = _PAIR.sub(POSITION, cleaned)
-    cleaned = _PHONE.sub(PHONE, cleaned)
+    cleaned = _PHONE.sub(lambda found: found["kept"] or PHONE, cleaned)
     cleaned = _UUID.sub(ID, cleaned)
     cleaned = _RUN.sub(_mask_run, cleaned)
     if peels and ("%" in cleaned or "\\" in cleaned):
@@ -262,7 +264,7 @@ def _hides_text(piece: str) -> bool:
 
 
 def _mask_encoded(run: str, peels: int) -> str:
-    decoded = unquote_plus(_ESCAPE.sub(_unescape, run))
+    decoded = unquote_plus(_ESCAPE.sub(_unescape, run)).encode("utf-8", "replace").decode()
     return run if _clean_text(decoded, peels - 1) == decoded else ENCODED
 
 

@@ -87,6 +87,14 @@ class Settings(BaseSettings):
         description="Key under which VINs and callers are hashed in logs; without it each process makes its own, and "
         "the hashes of two instances differ.",
     )
+    audit_key: str | None = Field(
+        None,
+        min_length=32,
+        repr=False,
+        description="Key of the audit trail, at least 32 characters, used for nothing else and kept apart from the "
+        "store: seals each entry and hashes whom it names. Without it whoever can write to the store can rewrite the "
+        "trail unseen.",
+    )
     google_cloud_project: str | None = Field(None, description="Project id, for trace links in logs.")
     k_revision: str = Field("local", description="Set by Cloud Run: the revision's name.")
 

@@ -101,7 +101,7 @@ class SingleFlight(Generic[R]):
         loop = asyncio.get_running_loop()
         flight.task = loop.create_task(self._run(flight), context=flight.context)
         # Not a `finally` in the coroutine: a task cancelled before its first step never enters it.
-        flight.task.add_done_callback(lambda _: self._land(key, flight))
+        flight.task.add_done_callback(lambda _: self._land(flight))
 
     async def _run(self, flight: Flight[R]) -> None:
         with self._lock:
@@ -111,28 +111,21 @@ class SingleFlight(Generic[R]):
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it belongs to the waiters
             flight.error = exc
 
-    def _land(self, key: Hashable, flight: Flight[R]) -> None:
+    def _land(self, flight: Flight[R]) -> None:
         if not flight.results and flight.error is None:
             flight.error = InternalError("The load was cancelled.")
         flight.landed.set()
-        self._advance(key, flight)
 
     def _leave(self, key: Hashable, flight: Flight[R]) -> None:
+        """The last to leave makes room, whether the flight has landed or is given up."""
         with self._lock:
             flight.waiters -= 1
-            current = self._flights.get(key)
-            if flight.waiters > 0 or current is None:
+            if flight.waiters > 0:
                 return
-            if current.following is flight:
-                current.following = None
-            elif current is flight and flight.task is not None:
-                flight.task.cancel()
-                self._advance(key, flight)
-
-    def _advance(self, key: Hashable, flight: Flight[R]) -> None:
-        with self._lock:
-            if self._flights.get(key) is not flight:
+            if flight.task is None:
+                self._flights[key].following = None
                 return
+            flight.task.cancel()
             if flight.following is None:
                 del self._flights[key]
             else:

@@ -22,6 +22,7 @@ from common.stores.documents import Documents, open_documents
 from functions.accounts import AccountManager, Verified
 from functions.actions.catalogue import CATALOGUE
 from functions.actions.spec import Services
+from functions.audit import AuditTrail
 from functions.command_ledger import CommandLedger
 from functions.command_outcome import CommandOutcomes, CommandTimes
 from functions.command_slot import CommandSlots
@@ -132,7 +133,8 @@ def build(
         session_cache=caches.sessions,
     )
     slots = CommandSlots(documents, clock)
-    ledger = CommandLedger(documents, clock, slots, observe=telemetry.command)
+    audit = AuditTrail(documents, clock, key=settings.audit_key.encode() if settings.audit_key else None)
+    ledger = CommandLedger(documents, clock, slots, audit, observe=telemetry.command)
     commands = CommandManager(
         ledger=ledger,
         outcomes=CommandOutcomes(

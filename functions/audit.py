@@ -102,7 +102,9 @@ class AuditKey:
         """What :meth:`seal` made of an entry or a head, to the letter; otherwise None."""
         if not isinstance(body, dict) or set(body) != {field.name for field in fields(kind)}:
             return None
-        if type(body["seq"]) is not int or not all(_is_text(name, body[name]) for name in body if name != "seq"):
+        if type(body["seq"]) is not int or body["seq"] < 0:
+            return None
+        if not all(_is_text(name, body[name]) for name in body if name != "seq"):
             return None
         sealed = self.seal({name: value for name, value in body.items() if name != "hash"})
         return kind(**body) if hmac.compare_digest(sealed["hash"].encode(), body["hash"].encode()) else None
@@ -143,7 +145,7 @@ class AuditTrail:
 
     async def outcome(self, record: Record) -> None:
         """Enter how far a command has come. Raises StoreUnavailable as :meth:`intent` does."""
-        await self._append("outcome", record, None)
+        await self._append("outcome", record, record.key_digest)
 
     async def _append(self, event: Event, record: Record, key_digest: str | None) -> None:
         await needs_loop()

@@ -5,7 +5,7 @@ slot, telemetry.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from common.clock import Clock
 from common.errors import CommandNotFound, StoreUnavailable
 from common.loops import needs_loop
 from common.stores.documents import Document, Documents, VersionConflict
-from functions.command_record import Record, from_body, key_of, to_body
+from functions.command_record import Record, from_body, is_behind, key_of, to_body
 from functions.command_slot import CommandSlots
 
 
@@ -37,7 +37,7 @@ class CommandLedger:
         documents: Documents,
         clock: Clock,
         slots: CommandSlots,
-        audit: Audit | None = None,
+        audit: Audit,
         observe: Callable[[Record], None] = lambda _record: None,
     ) -> None:
         self._documents = documents
@@ -47,15 +47,14 @@ class CommandLedger:
         self._observe = observe
 
     async def open(self, record: Record) -> Document:
-        """Store a new record, create-only, and its audit entry. Until both are done nothing may be sent.
+        """Write the audit entry of what is about to be sent, then the record, create-only.
 
-        Raises StoreUnavailable; then nothing may be sent at all.
+        Raises StoreUnavailable; then nothing may be sent. The audit entry comes first: an intent without a record
+        says that nothing was sent, a record without an intent would be an unlock that nobody answers for.
         """
         await needs_loop()
-        document = await self._documents.create(key_of(record.id), to_body(record))
-        if self._audit is not None:
-            await self._audit.intent(record, idempotency_key_digest=record.key_digest)
-        return document
+        await self._audit.intent(record, idempotency_key_digest=record.key_digest)
+        return await self._documents.create(key_of(record.id), to_body(record))
 
     async def load(self, command_id: str) -> Record | None:
         """A record, whosever it is."""
@@ -96,9 +95,8 @@ class CommandLedger:
     async def _after(self, record: Record) -> None:
         self._observe(record)
         # The record is what counts and it is written: what follows from it must not hide it.
-        if self._audit is not None:
-            with contextlib.suppress(StoreUnavailable):
-                await self._audit.outcome(record)
+        with contextlib.suppress(StoreUnavailable):
+            await self._audit.outcome(record)
         if record.is_over:
             with contextlib.suppress(StoreUnavailable):
                 await self._slots.release(record)

@@ -117,9 +117,13 @@ class CommandOutcomes:
 
     async def _take_up(self, record: Record) -> Record:
         """A record without an event id is being sent right now, or its process died."""
-        if self._clock.utc() < record.expires_at + timedelta(seconds=_SENDING_GRACE_S):
-            return record
-        return await self._ledger.advance(record, state="unknown", note=UNKNOWN_NOTE)
+        current = await self._ledger.load(record.id)
+        if current is None:
+            raise CommandNotFound
+        abandoned = self._clock.utc() >= record.expires_at + timedelta(seconds=_SENDING_GRACE_S)
+        if current.is_final or current.event_id is not None or not abandoned:
+            return current
+        return await self._ledger.advance(current, state="unknown", note=UNKNOWN_NOTE)
 
     async def _poll(self, link: Link, vehicle: Vehicle, record: Record, event_id: str) -> Progress:
         sender = self.sender(link)

@@ -10,7 +10,7 @@
         `--> unknown                              (it may have happened: a lost answer, a killed process)
 
 Before the first byte leaves, four things are durable, in this order: the claim that ties the request's key to the
-command, the vehicle's slot, the record, the audit entry. So a process that is killed at any point leaves a record that
+command, the vehicle's slot, the audit entry, the record. So a process that is killed at any point leaves a record that
 any instance can take up by its id, or leaves nothing and has sent nothing. A record that cannot prove what happened
 says ``unknown``, and is never sent again. ``confirmed`` is only said after a read of the car, measured after the
 command was sent, shows what was wanted.
@@ -191,8 +191,8 @@ class CommandManager:
     async def _prepare_and_send(
         self, link: Link, vehicle: Vehicle, record: Record, claim: Claim, permit: OneSend, code: str | None
     ) -> Record:
-        sender = self._outcomes.sender(link)
         try:
+            sender = self._outcomes.sender(link)
             snapshot = (await self._vehicles.snapshot(link, vehicle, ANY_AGE)).value
             sender.check(record.command, snapshot)
             await self._slots.take(record, lambda held_by: self._outcomes.is_over(link, vehicle, held_by))

@@ -67,11 +67,8 @@ class StepUp:
         held = await self._documents.get(key)
         if held is None or (held.body["fingerprint"], held.body["principal"]) != (record.fingerprint, record.principal):
             raise ConfirmationRequired
-        try:
-            await self._documents.delete(key, held.version)
-        except VersionConflict:
-            raise ConfirmationRequired from None
-        if self._clock.utc() >= _at(held.body["until"]):
+        # Of two that spend it at once only one deletes it.
+        if not await self._documents.delete(key, held.version) or self._clock.utc() >= _at(held.body["until"]):
             raise ConfirmationRequired
 
     async def left(self, record: Record) -> int | None:

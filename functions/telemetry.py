@@ -5,6 +5,7 @@ Everything that names a person or a car is hashed here, under the deployment's k
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from common.breaker import BreakerEvent, State
 from common.callers import Caller
@@ -56,7 +57,7 @@ class Telemetry:
         if trail.cached is not None:
             self._metrics.cache("snapshots", "stale" if trail.stale else "hit" if trail.cached else "miss")
         account = trail.link.account if trail.link else None
-        fields: dict[str, str | bool | None] = {
+        fields = {
             "code": trail.error,
             "caller": self._hash(trail.caller.principal) if trail.caller else None,
             "account": account.id if account else None,
@@ -75,7 +76,7 @@ class Telemetry:
             action=trail.action,
             outcome=outcome,
             duration_ms=round(seconds * 1000, 3),
-            **{name: value for name, value in fields.items() if value is not None},
+            **_known(fields),
         )
 
     def defect(self, error: BaseException) -> None:
@@ -114,3 +115,7 @@ class Telemetry:
 
     def _hash(self, value: str) -> str:
         return fingerprint(value, self._hash_key)
+
+
+def _known(fields: Mapping[str, str | bool | None]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -8,6 +8,7 @@ Each operation is one SQL statement, hence one transaction, and the compare-and-
 
 import asyncio
 import builtins
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterable
@@ -67,7 +68,7 @@ class SqliteDocuments:
     def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
-        # Whoever gives up while waiting for his turn has done nothing; behind the connection's own queue he would have.
+        # Whoever gives up while waiting for a turn has done nothing; in the connection's own queue it would be done.
         self._turn = asyncio.Lock()
         self._connection: aiosqlite.Connection | None = None
         self._opened_file: tuple[int, int] | None = None
@@ -131,10 +132,8 @@ class SqliteDocuments:
         self._closed = True
         async with self._turn:
             connection, self._connection = self._connection, None
-            stopped = connection.stop() if connection is not None else None
-            if stopped is not None:
-                # Not for ever: the thread that is to answer is dead where its last caller's loop has ended.
-                await asyncio.wait([stopped], timeout=self._busy_timeout_s)
+            if connection is not None:
+                await self._end(connection)
 
     async def _fetch(self, statement: str, *parameters: object) -> builtins.list[Any]:
         """Run one statement, which commits before this returns, and give its rows."""
@@ -149,9 +148,8 @@ class SqliteDocuments:
     async def _open(self) -> aiosqlite.Connection:
         if self._closed:
             raise StoreUnavailable
-        await asyncio.to_thread(_make_file, self._path)
-        self._connection = await self._connect()
-        self._opened_file = await asyncio.to_thread(_file_identity, self._path)
+        opened_file = await asyncio.to_thread(_make_file, self._path)
+        self._connection, self._opened_file = await self._connect(), opened_file
         return self._connection
 
     async def _connect(self) -> aiosqlite.Connection:
@@ -164,9 +162,16 @@ class SqliteDocuments:
             for statement in ("PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON", _SCHEMA):
                 await connection.execute_fetchall(statement)
         except BaseException:
-            connection.stop()
+            await self._end(connection)
             raise
         return connection
+
+    async def _end(self, connection: aiosqlite.Connection) -> None:
+        """Close ``connection`` and end its thread, without waiting for it longer than for anything else."""
+        stopped = connection.stop()
+        if stopped is not None:
+            # Not for ever: the thread that is to answer is dead where its last caller's loop has ended.
+            await asyncio.wait([stopped], timeout=self._busy_timeout_s)
 
 
 async def _switch_to_wal(connection: aiosqlite.Connection) -> None:
@@ -190,13 +195,12 @@ def _document(key: str, encoded: bytes, version: int) -> Document:
     return Document(key, body, str(version))
 
 
-def _make_file(path: Path) -> None:
+def _make_file(path: Path) -> tuple[int, int] | None:
+    """Make the file if it is not there, and tell which one it is."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _making_a_file:
-        try:
-            path.touch(mode=0o600, exist_ok=False)
-        except FileExistsError:
-            return
+    with _making_a_file, contextlib.suppress(FileExistsError):
+        path.touch(mode=0o600, exist_ok=False)
+    return _file_identity(path)
 
 
 def _file_identity(path: Path) -> tuple[int, int] | None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from common.clock import Clock
 from common.errors import ApiError, InternalError
 from common.loops import needs_loop
-from functions.providers.mybmw.failures import BMWCaptchaRequired, Stage, translated
+from functions.providers.mybmw.failures import Stage, translated
 from functions.providers.mybmw.session import Authentication, LoginAttempt, LoginRoute, Session
 from functions.providers.mybmw.transport import PooledTransport
-from functions.providers.port import Account, Credentials, Region
+from functions.providers.port import Account, Credentials
 from functions.tokens import TokenKeeper, TokenSet
 
 
@@ -45,17 +45,14 @@ class AuthManager:
     async def log_in(self, credentials: Credentials) -> TokenSet:
         """Log in with a password; outside China that takes an hCaptcha token. Stores nothing.
 
-        Raises BMWCaptchaRequired (before any request where there is no captcha token), BMWCredentialsRefused,
+        Raises BMWCaptchaRequired (where there is no captcha token, before any request), BMWCredentialsRefused,
         BMWBlocked, BMWQuotaExceeded, BMWTimeout, BMWInvalidReply, BMWUnavailable.
         """
         await needs_loop()
         attempt = LoginAttempt(
             credentials.region, LoginRoute(self._transport, Stage.LOGIN), credentials.username, credentials.password
         )
-        if credentials.region is not Region.CHINA:
-            if not credentials.captcha_token:
-                raise BMWCaptchaRequired
-            attempt.hcaptcha_token = credentials.captcha_token
+        attempt.hcaptcha_token = credentials.captcha_token
         with translated():
             return await attempt.log_in()
 

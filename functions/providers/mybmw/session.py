@@ -66,9 +66,8 @@ class PooledLoginClient(MyBMWLoginClient):
         super().__init__(  # type: ignore[no-untyped-call]  # the library's signature is *args, **kwargs
             region=region, transport=verify.transport, trust_env=False
         )
-        # The library's hook logs what BMW wrote; its auth sleeps on a 429 and tries again.
+        # The library's hook logs what BMW wrote. Ours raises on a 429 too, so its auth has none to sleep and retry on.
         self.event_hooks = {"response": [self._refuse]}
-        self.auth = httpx.Auth()
         self._stage = verify.stage
 
     async def post(self, url: Any, **kwargs: Any) -> httpx.Response:  # noqa: ANN401 - handed on to httpx

@@ -177,8 +177,6 @@ class PooledTransport(httpx.AsyncBaseTransport):
     def _ended(self, exchange: asyncio.Task[httpx.Response]) -> None:
         self._free.release()
         self._exchanges.discard(exchange)
-        if not exchange.cancelled():
-            exchange.exception()  # nobody may be left to look at it, and asyncio would complain
 
     async def _exchange(self, request: httpx.Request, passage: Passage | None) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
