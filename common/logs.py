@@ -90,6 +90,8 @@ _LEVELS: Final[Mapping[str, int]] = {
 _QUIETED: Final[Mapping[str, int]] = {
     # At INFO, httpx logs every URL, with VINs in it.
     **dict.fromkeys(("httpx", "httpcore", "google", "urllib3", "asyncio", "werkzeug"), logging.WARNING),
+    # At DEBUG it logs every statement with its values, tokens among them.
+    "aiosqlite": logging.WARNING,
     # One line a request comes from us already.
     **dict.fromkeys(("gunicorn.access", "uvicorn.access"), logging.WARNING),
     # At ERROR it logs VINs and the maker's answers word for word, and at import that it is "non-functional".

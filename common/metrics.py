@@ -5,7 +5,8 @@ Call sites say what happened; names, labels and buckets are decided here, once. 
 values: an action must be in the catalogue given at the start, and a family that has reached :data:`MAX_SERIES`
 combinations counts further ones under ``unknown``, as it does for an unknown action.
 
-What counts as failed: a reply with a 5xx status. A 4xx reply is *rejected*, the caller's doing, and is counted apart;
+What counts as failed: a reply with a 5xx status, except 501: a petrol car asked to charge is no failure of ours. That
+and a 4xx reply are *rejected*, the caller's doing, and counted apart;
 ``error_rate`` is failed / all.
 """
 
@@ -26,6 +27,7 @@ from common.redact import redact
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's, without types
 
 MAX_SERIES = 500
+_NOT_IMPLEMENTED = "501"
 UNKNOWN = "unknown"
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10, 30, 60)
 """Close together around the objective, 500 ms; the low end tells a cached answer from a slow cached answer."""
@@ -222,7 +224,8 @@ class Metrics:
         """What ``/health`` tells, added up from the same series."""
         by_class: Counts[str] = Counts()
         for one in self._requests.samples("_total"):
-            by_class[one.labels["status"][:1]] += int(one.value)
+            status = one.labels["status"]
+            by_class["4" if status == _NOT_IMPLEMENTED else status[:1]] += int(one.value)
         by_result: Counts[str] = Counts()
         for one in self._cache.samples("_total"):
             by_result[one.labels["result"]] += int(one.value)

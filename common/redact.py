@@ -30,7 +30,7 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 import orjson
 from pydantic_core import SchemaValidator, core_schema
@@ -264,8 +264,10 @@ def _hides_text(piece: str) -> bool:
 
 
 def _mask_encoded(run: str, peels: int) -> str:
-    decoded = unquote_plus(_ESCAPE.sub(_unescape, run)).encode("utf-8", "replace").decode()
-    return run if _clean_text(decoded, peels - 1) == decoded else ENCODED
+    text = _ESCAPE.sub(_unescape, run).encode("utf-8", "replace").decode()
+    # A plus is a space in a form and itself in base64; nothing tells which this is.
+    hides = any(_clean_text(decoded, peels - 1) != decoded for decoded in {unquote(text), unquote_plus(text)})
+    return ENCODED if hides else run
 
 
 def _unescape(found: re.Match[str]) -> str:

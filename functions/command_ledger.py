@@ -89,17 +89,19 @@ class CommandLedger:
             except VersionConflict:
                 document = None
                 continue
-            await self._after(advanced)
+            await self._after(current, advanced)
             return advanced
 
-    async def _after(self, record: Record) -> None:
+    async def _after(self, before: Record, record: Record) -> None:
         self._observe(record)
         # The record is what counts and it is written: what follows from it must not hide it.
-        with contextlib.suppress(StoreUnavailable):
-            await self._audit.outcome(record)
-        if record.is_over:
+        if record.is_over and not before.is_over:
             with contextlib.suppress(StoreUnavailable):
                 await self._slots.release(record)
+        is_accepted = before.event_id is None and record.event_id is not None
+        if record.is_final or is_accepted:
+            with contextlib.suppress(StoreUnavailable):
+                await self._audit.outcome(record)
 
 
 def _is_overtaken(seen: Record, current: Record, changes: Mapping[str, Any]) -> bool:

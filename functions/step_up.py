@@ -91,7 +91,8 @@ class StepUp:
             held = await self._documents.get(key)
             recent = self._recent(held.body["sent_at"] if held else [])
             if len(recent) >= cap:
-                wait_s = (recent[0] + _WINDOW - self._clock.utc()).total_seconds()
+                # A cap of none at all has nothing to wait for.
+                wait_s = ((recent[0] if recent else self._clock.utc()) + _WINDOW - self._clock.utc()).total_seconds()
                 raise RateLimitExceeded(
                     f"This vehicle takes at most {cap} of these an hour.", retry_after_s=max(wait_s, 1.0)
                 )

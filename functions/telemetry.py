@@ -52,7 +52,7 @@ class Telemetry:
 
     def request(self, request: RawRequest, reply: Reply, trail: Trail, seconds: float) -> None:
         """A request was answered."""
-        outcome, severity = _OUTCOMES[reply.status // 100]
+        outcome, severity = _OUTCOMES[reply.status // 100] if reply.status != 501 else _OUTCOMES[4]
         self._metrics.request(trail.action, outcome, reply.status, seconds)
         if trail.cached is not None:
             self._metrics.cache("snapshots", "stale" if trail.stale else "hit" if trail.cached else "miss")

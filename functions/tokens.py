@@ -161,8 +161,6 @@ class TokenKeeper:
     def _landed(self, account_id: str, flight: "asyncio.Task[TokenSet]") -> None:
         if self._flights.get(account_id) is flight:
             del self._flights[account_id]
-        if not flight.cancelled():
-            flight.exception()  # nobody may be left to look at it, and asyncio would complain
 
     async def _rotate(self, account_id: str, refresh: Refresh, refused: str | None, provider: str) -> TokenSet:
         unsaved = self._unsaved.get(account_id)

@@ -19,6 +19,7 @@ from functions.contract import MAX_DEPTH, Envelope
 
 JSON = "application/json"
 DOCS = "docs/errors.md"
+_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,19 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def encode(payload: Mapping[str, Any]) -> bytes:
     """JSON bytes; datetimes become RFC 3339 in UTC with ``Z``."""
-    return orjson.dumps(payload, option=orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS)
+    try:
+        return orjson.dumps(payload, option=_OPTIONS)
+    except TypeError:
+        # A maker's text may hold half of a surrogate pair, which is no UTF-8: the rest is worth showing.
+        return orjson.dumps(_mended(payload), option=_OPTIONS)
+
+
+def _mended(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_mended(key): _mended(part) for key, part in value.items()}
+    return [_mended(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def error_payload(error: ApiError, request_id: str, now: datetime) -> dict[str, Any]:

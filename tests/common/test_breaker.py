@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from common.breaker import BreakerEvent, CircuitBreaker, Reason, Refusal, State, Tuning
+from common.breaker import BreakerEvent, CircuitBreaker, Permit, Reason, Refusal, State, Tuning
 from common.clock import ManualClock
 from common.errors import (
     ApiError,
@@ -150,6 +150,26 @@ def test_slow_successes_open_it_only_where_slowness_is_defined() -> None:
         world.succeed(took_s=3.0)
     assert careless.state() is State.CLOSED
     assert strict.breaker.snapshot().reason is Reason.SLOW_RATE
+
+
+def test_the_slow_rate_is_reached_exactly_at_its_share_of_the_calls() -> None:
+    world = World(tuning=Tuning(slow_call_s=3.0, slow_rate=0.8))
+    world.succeed(4)
+    world.succeed(15, took_s=3.0)
+    assert world.state() is State.CLOSED
+    world.succeed(took_s=3.0)
+    assert world.breaker.snapshot().reason is Reason.SLOW_RATE
+
+
+@pytest.mark.parametrize(("took_s", "reason"), [(2.9, None), (3.0, Reason.SLOW_RATE)])
+def test_a_failure_may_be_slow_as_well(took_s: float, reason: Reason | None) -> None:
+    world = World(tuning=Tuning(slow_call_s=3.0, slow_rate=0.5, failure_rate=0.9))
+    for _ in range(10):
+        world.succeed()
+        permit = world.breaker.acquire()
+        world.clock.advance(took_s)
+        permit.failure(UpstreamError())
+    assert world.breaker.snapshot().reason is reason
 
 
 def test_quick_successes_keep_the_slow_rate_down() -> None:
@@ -302,14 +322,15 @@ def test_half_open_lets_one_probe_through_and_its_success_closes() -> None:
     assert type(world.rejection()) is CircuitOpen
     probe.success()
     assert world.state() is State.CLOSED
+    assert world.breaker.snapshot().reason is None
     world.fail(4)
     assert world.state() is State.CLOSED, "nothing is left of the failures before"
 
 
 def test_after_a_recovery_the_window_of_before_is_forgotten() -> None:
-    world = World(failure_threshold=100)
+    world = World(failure_threshold=100, recovery_timeout=10)
     world.fail(20)
-    world.clock.advance(60)
+    world.clock.advance(10)
     world.succeed()
     world.fail(19)
     assert world.state() is State.CLOSED
@@ -332,6 +353,8 @@ def test_a_probe_given_back_cannot_report_any_more() -> None:
     probe.ignore()
     probe.success()
     assert world.state() is State.HALF_OPEN
+    world.succeed()
+    assert world.state() is State.CLOSED
 
 
 def test_a_slow_probe_does_not_close_it() -> None:
@@ -410,6 +433,14 @@ def test_only_the_first_report_of_a_permit_counts() -> None:
     for _ in range(10):
         permit.failure(UpstreamError())
     assert world.breaker.snapshot().failures == 1
+    for first in (Permit.success, Permit.ignore):
+        permit = world.breaker.acquire()
+        first(permit)
+        world.fail(2)
+        failures = world.breaker.snapshot().failures
+        permit.failure(UpstreamError())
+        permit.success()
+        assert world.breaker.snapshot().failures == failures
 
 
 def test_forced_open_rejects_without_promising_an_end() -> None:
@@ -417,7 +448,8 @@ def test_forced_open_rejects_without_promising_an_end() -> None:
     world.breaker.force_open()
     world.clock.advance(100_000)
     assert world.rejection().retry_after_s is None
-    assert world.breaker.snapshot().opened_for_s == 100_000
+    snapshot = world.breaker.snapshot()
+    assert (snapshot.opened_for_s, snapshot.reason, snapshot.retry_after_s) == (100_000, Reason.FORCED, None)
 
 
 def test_forced_closed_counts_nothing_until_it_is_reset() -> None:
@@ -511,6 +543,19 @@ def test_the_rejection_factory_makes_the_error() -> None:
     with pytest.raises(KeyError):
         breaker.acquire()
     assert refusals == [Refusal("x", State.OPEN, 5, QuotaLimitExceeded)]
+
+
+def test_without_settings_five_failures_open_it_for_a_minute() -> None:
+    clock, events = ManualClock(), list[BreakerEvent]()
+    breaker = CircuitBreaker(clock=clock, uniform=middle, on_change=events.append)
+    for _ in range(5):
+        assert events == []
+        breaker.acquire().failure(UpstreamError())
+    assert [event.open_for_s for event in events] == [60]
+
+
+def test_settings_at_the_edge_of_sense_are_accepted() -> None:
+    Tuning(minimum_calls=1, growth=1, jitter=0, window_s=0.5, slow_rate=1)
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,11 @@ def test_the_statistics_count_what_happened() -> None:
     assert (stats.entries, stats.bytes) == (1, 5 + ENTRY_OVERHEAD_BYTES)
 
 
+def test_settings_at_the_edge_of_sense_are_accepted() -> None:
+    for failure_ttl_s in (0, 2):
+        Cache[str]("x", ttl_s=0.5, max_bytes=1, weigh=len, jitter=0, failure_ttl_s=failure_ttl_s, stale_if_error_s=0)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"failure_ttl_s": 2.1}, {"failure_ttl_s": -1}, {"ttl_s": 0}, {"jitter": 1}, {"stale_if_error_s": -1}],

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from common.errors import (
 )
 from common.failure_memory import MAX_FAILURES, by_error_tree
 from common.loops import LoopThread
+from common.memory import MemoryPressure
 
 
 class Source:
@@ -103,7 +105,7 @@ async def test_a_miss_loads_and_the_next_call_is_answered_from_memory() -> None:
     world = World()
     first = await world.asked()
     await world.source.answer(0, "value")
-    assert (await first).loaded is True
+    assert await first == Hit("value", 0, stale=False, stored_at_monotonic=1_000, loaded=True)
     second = await world.ask()
     assert (second.value, second.loaded, second.stale, world.loads) == ("value", False, False, 1)
 
@@ -291,6 +293,17 @@ async def test_a_load_for_which_nobody_waits_any_more_is_cancelled() -> None:
     assert (await again).value == "value"
 
 
+async def test_a_call_made_while_an_abandoned_load_still_winds_up_gets_a_load_of_its_own() -> None:
+    world = World()
+    leader = await world.asked()
+    leader.cancel()
+    await asyncio.sleep(0)
+    newcomer = await world.asked()
+    assert (world.loads, world.source.cancelled) == (2, 1)
+    await world.source.answer(1, "value")
+    assert (await newcomer).value == "value"
+
+
 async def test_a_load_abandoned_before_its_first_step_leaves_nothing_behind() -> None:
     world = World()
     leader = await world.asked()
@@ -410,6 +423,18 @@ async def test_an_invalidation_does_not_touch_a_load_that_has_not_begun() -> Non
     assert world.loads == 2
 
 
+async def test_a_load_asked_for_before_an_invalidation_but_begun_after_it_is_stored() -> None:
+    world = World()
+    task = world.ask()
+    await asyncio.sleep(0)
+    world.cache.invalidate("car")
+    assert world.loads == 0
+    await settle()
+    await world.source.answer(0, "value")
+    assert (await task).value == "value"
+    assert "car" in world.cache
+
+
 async def test_a_value_put_during_a_load_is_not_overwritten_by_it() -> None:
     world = World()
     await world.asked()
@@ -461,10 +486,20 @@ async def test_a_success_ends_the_memory_of_a_failure() -> None:
     assert not (await world.asked()).done()
 
 
-async def test_a_call_that_wants_fresh_data_is_not_told_of_an_earlier_failure() -> None:
+async def test_only_the_latest_failure_is_remembered() -> None:
     world = World()
     await world.load_once(UpstreamError())
-    fresh = await world.asked(max_age_s=0)
+    await world.load_once(AuthenticationFailed())
+    assert not (await world.asked()).done()
+
+
+async def test_a_call_is_not_told_of_a_failure_older_than_the_data_it_accepts() -> None:
+    world = World()
+    await world.load_once(UpstreamError())
+    world.clock.advance(0.5)
+    with pytest.raises(UpstreamError):
+        await world.ask(max_age_s=0.6)
+    fresh = await world.asked(max_age_s=0.5)
     await world.source.answer(1, "back")
     assert (await fresh).value == "back"
 
@@ -552,6 +587,47 @@ async def test_after_a_failed_forced_load_a_fresh_entry_still_serves_ordinary_ca
     await world.source.answer(1, UpstreamError())
     assert (await forced).stale is True
     assert (await world.ask()).stale is False
+
+
+async def test_standing_in_is_a_use() -> None:
+    world = World(stale_if_error_s=100, max_bytes=1_200)
+    await world.load_once("value")
+    world.cache.put("bike", "value")
+    forced = await world.asked(max_age_s=0)
+    world.cache.get("bike")
+    await world.source.answer(-1, UpstreamError())
+    assert (await forced).stale
+    world.cache.put("boat", "value")
+    assert [key for key in ("car", "bike", "boat") if key in world.cache] == ["car", "boat"]
+
+
+async def test_without_settings_failures_are_remembered_for_a_second_answers_not_and_nothing_stands_in() -> None:
+    world = World()
+    await world.load_once("value")
+    world.clock.advance(60)
+    await world.load_once(UpstreamError())
+    world.clock.advance(0.9)
+    with pytest.raises(UpstreamError):
+        await world.ask()
+    world.clock.advance(0.1)
+    task = await world.asked()
+    assert not task.done()
+    await world.source.answer(-1, VehicleNotFound())
+    with pytest.raises(VehicleNotFound):
+        await task
+    assert not (await world.asked()).done()
+
+
+async def test_a_load_under_high_memory_use_sheds_too(tmp_path: Path) -> None:
+    for name, text in (("memory.max", "1000"), ("memory.current", "100")):
+        (tmp_path / name).write_text(text)
+    clock = ManualClock()
+    world = World(pressure=MemoryPressure(clock, cgroup=tmp_path))
+    world.cache.put("bike", "value")
+    (tmp_path / "memory.current").write_text("950")
+    clock.advance(1)
+    await world.load_once("value")
+    assert ("bike" in world.cache, "car" in world.cache) == (False, True)
 
 
 async def test_what_was_invalidated_never_stands_in() -> None:

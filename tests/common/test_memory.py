@@ -85,6 +85,13 @@ def test_where_nothing_can_be_read_memory_is_never_high(tmp_path: Path) -> None:
     assert read(tmp_path) == MemoryReading(0, None, high=False)
 
 
+@pytest.mark.parametrize("missing", ["meminfo", "self/statm"])
+def test_half_an_account_of_the_process_is_none(tmp_path: Path, missing: str) -> None:
+    proc(tmp_path / "proc", 10)
+    (tmp_path / "proc" / missing).unlink()
+    assert read(tmp_path) == MemoryReading(0, None, high=False)
+
+
 def test_the_files_are_read_at_most_once_a_second(tmp_path: Path) -> None:
     clock = ManualClock()
     pressure = MemoryPressure(clock, cgroup=tmp_path)

@@ -140,7 +140,7 @@ def test_the_value_of_a_secret_key_never_survives(key: str, notation: str, value
     assume(not (key == "code" and set(value) <= set(string.ascii_uppercase + "_")))
     line = NOTATIONS[notation](key, value)
     out = redact(line)
-    assume(value not in SECRET)
+    assume(value not in SECRET + ENCODED + EMAIL + TOKEN)
     for written in (value, json.dumps(value)[1:-1], repr(value)[1:-1], quote_plus(value)):
         assume(line.count(written) <= 1)  # "status" as a password stands in the line for another reason too
         assert written not in out
@@ -167,6 +167,9 @@ def test_the_value_of_a_secret_key_never_survives(key: str, notation: str, value
         ("['48.1', '11.5']", f"{POSITION}]"),
         ("GPSPosition(latitude=48.1, longitude=11.5)", f"GPSPosition(latitude={SECRET} longitude={SECRET}"),
         ("call +8613800138000 or 008613800138000", f"call +{PHONE} or {PHONE}"),
+        ("\\ud800\\u0070assword=hunter2", ENCODED),
+        ("mUBYkbXXmqQjqL\\u002fKwq3jaiaDaF+0xZDm", ENCODED),
+        ("password%3Dx%26a+b", ENCODED),
         ("from=a@b.example&to=c@d.example/e@f.example", f"from={EMAIL}&to={EMAIL}/{EMAIL}"),
         ("mail from\\u0020a%40b.example", f"mail from\\{EMAIL}"),
         ("mail from\\u0020a\\u0040b.example", f"mail {ENCODED}"),
@@ -176,6 +179,9 @@ def test_the_value_of_a_secret_key_never_survives(key: str, notation: str, value
         ('{"p":[48.1,11.5],"q":[[11,48.25,5]]}', f'{{"p":"{POSITION}","q":["{POSITION}"]}}'),
         ('{"p":["48.1","11.5"],"n":[1,2],"m":["a",0.5],"f":[true,1.5]}',
          f'{{"p":"{POSITION}","n":[1,2],"m":["a",0.5],"f":[true,1.5]}}'),
+        ("projects/p/traces/8613800138000aaaaaaaaaaaaaaaaaaa", "projects/p/traces/8613800138000aaaaaaaaaaaaaaaaaaa"),
+        ('{"logging.googleapis.com/spanId":"aaa8613800138000","x":"aaa8613800138000"}',
+         f'{{"logging.googleapis.com/spanId":"aaa8613800138000","x":"aaa{PHONE}"}}'),
         ('{"n":8613800138000,"m":1700000000000}', f'{{"n":"{PHONE}","m":1700000000000}}'),
         (f'{{"request_id":"{UUID}","session":"{UUID}"}}', f'{{"request_id":"{UUID}","session":"{ID}"}}'),
         ('{"request_id":"WBA00000000DEMO01"}', f'{{"request_id":"{VIN}"}}'),
@@ -269,7 +275,7 @@ json_values = st.recursive(
 )
 
 
-@MANY
+@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.text(max_size=12) | st.sampled_from(SECRET_KEYS), json_values, max_size=6))
 def test_json_stays_json_and_a_second_time_changes_nothing(document: dict[str, object]) -> None:
     once = redact(orjson.dumps(document).decode())
@@ -309,17 +315,19 @@ def test_any_text_is_redacted_without_a_failure_and_can_be_written_as_utf_8(text
 plainish = st.from_regex(r"[A-Za-z0-9_/.:-]{0,60}", fullmatch=True) | st.sampled_from([*ACTIONS, *EVENT_NAMES, UUID])
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     st.dictionaries(
-        plainish | st.sampled_from(SECRET_KEYS), plainish | st.integers(-(2**63), 2**63) | st.floats(0, 1), max_size=5
+        plainish | st.sampled_from(SECRET_KEYS),
+        plainish | st.integers(-(2**63), 2**63) | st.from_regex(r"[0-9a-f]{16}", fullmatch=True) | st.floats(0, 1),
+        max_size=5,
     )
 )
 def test_the_shortcut_never_keeps_what_the_thorough_way_would_mask(event: dict[str, object]) -> None:
     assert redact(orjson.dumps(event).decode()) == scrub(orjson.dumps(event).decode())
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(plainish)
 def test_the_shortcut_for_one_value_keeps_nothing_that_is_masked_within_a_sentence(text: str) -> None:
     # The sign before the text is outside every plain shape, so that every rule is tried.
@@ -333,9 +341,9 @@ def test_the_shortcut_for_one_value_keeps_nothing_that_is_masked_within_a_senten
 )  # fmt: skip
 def test_hostile_text_takes_time_in_proportion_to_its_length(unit: str) -> None:
     text = "1.11" + unit * (32_000 // len(unit))
-    began = time.perf_counter()
+    began = time.process_time()
     redact(text)
-    assert time.perf_counter() - began < 1.0  # measured: 8 to 60 ms; quadratic would be minutes
+    assert time.process_time() - began < 1.0  # measured: 8 to 60 ms; quadratic would be minutes
 
 
 def test_a_fingerprint_is_short_stable_and_keyed() -> None:

@@ -99,10 +99,13 @@ async def test_an_outcome_says_how_far_the_command_has_come(store: Documents, cl
     trail = trail_on(store, clock)
     await trail.intent(record("1"), idempotency_key_digest=None)
     clock.advance(2)
-    await trail.outcome(replace(record("1"), state="failed", key_digest=None))
-    intent, outcome = await proven(store)
+    await trail.outcome(replace(record("1"), state="failed"))
+    await trail.outcome(replace(record("2"), state="executed", key_digest=None))
+    intent, outcome, keyless = await proven(store)
     assert (outcome.seq, outcome.event, outcome.state) == (2, "outcome", "failed")
-    assert (outcome.command, outcome.prev, outcome.idempotency_key) == (intent.command, intent.hash, None)
+    assert (outcome.command, outcome.prev) == (intent.command, intent.hash)
+    assert outcome.idempotency_key == SEAL.pseudonym("idempotency_key", "d" * 64)
+    assert (intent.idempotency_key, keyless.idempotency_key) == (None, None)
     assert outcome.at == "2026-01-01T12:00:02.000000+00:00"
 
 

@@ -67,3 +67,10 @@ def test_the_openapi_document_is_served(api: Api) -> None:
     document = api.get("/openapi.json").json
     assert document["openapi"] == "3.1.0"
     assert "lock" in document["paths"]["/"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_what_a_car_cannot_do_is_no_failure_of_the_service(api: Api) -> None:
+    account = api.connect("demo@example.com")
+    assert api.post(action="charge_start", account=account, vin="WBA00000000DEMO03").status == 501
+    figures = api.get("/health").json["metrics"]
+    assert (figures["requests_failed"], figures["error_rate"]) == (0, 0.0)

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.clock import ManualClock
+from common.errors import StoreUnavailable
 from common.stores.documents import open_documents
 from functions.audit import AuditKey, AuditTrail, entry_key, head_key
 from ops import audit
@@ -332,6 +333,16 @@ def test_a_document_outside_of_all_chains_is_found_and_cannot_play_tricks_on_the
     assert "\x1b" not in said
 
 
+def test_a_trail_of_more_documents_than_a_listing_gives_at_once_is_proven_to_its_end(
+    trail: Trail, written: Rows
+) -> None:
+    trail.rows = written | {f"audit/{'0' * 64}/{n:012d}": b"{}" for n in range(1, 1100)}
+    trail.change(entry_key(CHAIN, 6), state="failed")
+    found = trail.findings()
+    assert "entry 6: was changed" in found
+    assert len(found) == 1 + 1099 + 1  # and the head that they have not
+
+
 def test_a_listing_that_cannot_go_on_is_not_a_proof(trail: Trail, written: Rows) -> None:
     trail.rows = written | {f"audit/{CHAIN}/~": b"{}"} | {f"audit/{CHAIN}/x{n}": b"{}" for n in range(985)}
     status, said = trail.run("verify")
@@ -387,6 +398,15 @@ def test_without_a_key_an_entry_resealed_alone_is_found(keyless: Trail) -> None:
         assert f"{chain}  {problem}" in said
 
 
+def test_without_a_key_a_field_added_and_sealed_is_found(keyless: Trail) -> None:
+    seal = AuditKey(None)
+    key = entry_key(seal.pseudonym("vehicle", VIN), 2)
+    facts = {name: value for name, value in json.loads(keyless.rows[key]).items() if name != "hash"}
+    keyless.change(key, **seal.seal(facts | {"remark": "none"}))
+    status, said = keyless.run("verify")
+    assert (status, "entry 2: was changed" in said) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -439,6 +459,7 @@ def test_an_anchor_finds_a_chain_that_was_removed_as_a_whole(trail: Trail, writt
     assert trail.findings("--anchor", anchor) == ["entries 1 to 6: the whole chain was removed"]
     assert trail.findings("--anchor", anchor, "--chain", CHAIN) == ["entries 1 to 6: the whole chain was removed"]
     assert trail.findings("--anchor", anchor, "--chain", OTHER) == []
+    assert trail.findings("--anchor", anchor) == ["entries 1 to 6: the whole chain was removed"]  # not forgotten
 
 
 def test_an_anchor_finds_a_keyless_chain_rewritten_as_a_whole(keyless: Trail, tmp_path: Path) -> None:
@@ -561,13 +582,16 @@ def test_a_trail_that_is_being_written_to_raises_no_false_alarm(tmp_path: Path, 
     assert len(trail.rows) >= 24
 
 
-@pytest.mark.parametrize("operation", ["list", "get"])
-async def test_entries_written_between_two_steps_of_a_proof_do_not_look_like_gaps(trail: Trail, operation: str) -> None:
+@pytest.mark.parametrize("operations", [("list",), ("get",), ("list", "get")])
+async def test_entries_written_between_two_steps_of_a_proof_do_not_look_like_gaps(
+    trail: Trail, operations: tuple[str, ...]
+) -> None:
     documents = open_documents(trail.environ["DOCUMENTS_URL"])
     writer = AuditTrail(documents, ManualClock(), key=KEY.encode())
 
     async def write(when: When, name: str, key: str) -> None:
-        if (when, name) == (When.AFTER, operation) and key.startswith(f"audit/{CHAIN}"[: len(key)]):
+        if when is When.AFTER and name in operations and key in ("audit", head_key(CHAIN)):
+            await enter(writer, record())
             await enter(writer, record())
 
     reader = audit.Reader(TappedDocuments(documents, write), SEAL)
@@ -576,6 +600,15 @@ async def test_entries_written_between_two_steps_of_a_proof_do_not_look_like_gap
     await documents.aclose()
     assert examined.findings == ()
     assert len(examined.entries) >= LENGTH
+
+
+async def test_a_store_that_fails_halfway_is_not_taken_for_tampering(trail: Trail) -> None:
+    documents = open_documents(trail.environ["DOCUMENTS_URL"])
+    reader = audit.Reader(documents, SEAL)
+    listed = (await reader.chains())[CHAIN]
+    await documents.aclose()
+    with pytest.raises(StoreUnavailable):
+        await reader.read(CHAIN, listed)
 
 
 def shell(trail: Trail, *argv: str) -> subprocess.CompletedProcess[str]:

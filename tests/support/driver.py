@@ -56,5 +56,5 @@ class Driver:
 
 
 async def drive(world: World) -> Driver:
-    link = await world.linked()
+    link = await world.placed()
     return Driver(world, link, await world.vehicles.find(link, None))

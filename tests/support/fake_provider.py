@@ -97,6 +97,11 @@ class FakeMaker:
         """Answer the next calls with these: exceptions are raised, functions called, all else returned."""
         self.script.setdefault(call, deque()).extend(answers)
 
+    def locks(self, state: str) -> None:
+        """Have the first car say how it is locked."""
+        car = self.cars[0]
+        car.snapshot = replace(car.snapshot, openings=Openings(lock_state=state))
+
     def provider(self, name: str = "mybmw") -> Provider:
         """The bundle, with every capability."""
         return Provider(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from common.breaker import Breakers, CircuitBreaker
@@ -23,12 +24,12 @@ from functions.command_record import Record
 from functions.command_slot import CommandSlots
 from functions.commands import CommandManager
 from functions.idempotency import IdempotencyClaims
-from functions.links import Link, LinkBook
-from functions.providers.port import Credentials, Provider, Region
+from functions.links import Link, LinkBook, identity_of, mask
+from functions.providers.port import Account, Credentials, Provider, Region
 from functions.providers.registry import Parts, Providers
 from functions.snapshot import Snapshot
 from functions.step_up import Capped, StepUp
-from functions.tokens import TokenKeeper
+from functions.tokens import TokenKeeper, TokenSet
 from functions.upstream import BreakerKey, Upstream
 from functions.vehicles import VehicleList, VehicleManager
 from tests.support.fake_provider import PASSWORD, USERNAME, FakeMaker
@@ -83,6 +84,15 @@ class World:
     async def traces(self) -> list[str]:
         """The key of every document, apart from the audit trail, which outlives what it is about."""
         return [key for key in await self.documents.list("") if not key.startswith("audit/")]
+
+    async def placed(self, principal: str = ME) -> Link:
+        """A linked account with good tokens, put there without a login and its costly hash."""
+        identity = identity_of(principal, "mybmw", Region.REST_OF_WORLD, USERNAME)
+        account = Account(await self.links.account_id_for(identity), "mybmw", Region.REST_OF_WORLD)
+        link = Link(account, principal, identity, mask(USERNAME), self.clock.utc(), "no hash")
+        await self.tokens.save(account.id, TokenSet("access-0", "refresh-0", self.clock.utc() + timedelta(hours=1)))
+        await self.links.put(link)
+        return link
 
     async def linked(self, principal: str = ME, captcha: str = "captcha-1") -> Link:
         """Connect the maker's account."""

@@ -7,7 +7,7 @@ import logging
 
 # Set before any module here can import the library: 0.17.4 logs an ERROR as it is imported ("non-functional", which
 # the README says in its own words), and at ERROR and WARNING it writes VINs and whatever the service answered.
-# httpx and httpcore log whole URLs, which hold VINs and event ids.
+# httpx logs whole URLs, which hold VINs and event ids; httpcore logs headers.
 for _name, _level in (
     ("bimmer_connected", logging.CRITICAL),
     ("httpx", logging.WARNING),

@@ -64,7 +64,7 @@ class _SendOnce(RemoteServices):
         """Send a command, and never read the whole account again afterwards."""
         return await super().trigger_remote_service(service_id, params, data)
 
-    async def _block_until_done(self, client: MyBMWClient, event_id: str) -> RemoteServiceStatus:  # noqa: ARG002 - the library's signature
+    async def _block_until_done(self, _client: MyBMWClient, event_id: str) -> RemoteServiceStatus:
         """Do not block: asking for the outcome is :meth:`RemoteServiceManager.poll`'s."""
         return RemoteServiceStatus({}, event_id)
 

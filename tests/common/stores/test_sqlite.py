@@ -130,24 +130,38 @@ async def test_a_lock_held_too_long_is_unavailable(impatient: SqliteDocuments, l
 
 
 async def test_a_write_that_gave_up_waiting_is_not_done_later(
-    impatient: SqliteDocuments, locked: sqlite3.Connection
+    documents: SqliteDocuments, locked: sqlite3.Connection
 ) -> None:
-    await asyncio.gather(*(impatient.create(f"links/{n}", {}) for n in range(2, 32)), return_exceptions=True)
+    writing = asyncio.create_task(documents.create("links/2", {}))
+    waiting = [asyncio.create_task(documents.create(f"links/{number}", {})) for number in range(3, 33)]
+    await asyncio.wait([writing], timeout=0.05)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
     locked.execute("COMMIT")
-    await asyncio.gather(impatient.create("links/32", {}), impatient.create("links/33", {}))
-    assert len(set(await impatient.list("links")) - {"links/1", "links/32", "links/33"}) <= 1  # the one under way
+    await writing
+    assert await documents.list("links") == ["links/1", "links/2"]
 
 
-async def test_a_new_file_that_another_process_holds_is_unavailable_until_it_is_let_go(
-    impatient: SqliteDocuments, path: Path
+async def test_opening_a_new_file_waits_for_another_process_to_let_go_of_it(
+    documents: SqliteDocuments, path: Path
 ) -> None:
     write_file(path, "")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(documents.ping())
+        await asyncio.wait([opening], timeout=0.1)
+        assert not opening.done()
+        other.execute("COMMIT")
+        await opening
+
+
+async def test_a_new_file_that_is_held_too_long_is_unavailable(impatient: SqliteDocuments, path: Path) -> None:
+    write_file(path, "")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):
             await impatient.ping()
-        other.execute("COMMIT")
-        await impatient.ping()
 
 
 async def test_readers_do_not_wait_for_a_writer(documents: SqliteDocuments, locked: sqlite3.Connection) -> None:

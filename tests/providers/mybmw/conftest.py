@@ -40,14 +40,22 @@ async def documents(tmp_path: Path) -> AsyncIterator[Documents]:
 
 
 @pytest.fixture
-async def bmw(sandbox: RunningSandbox, documents: Documents, clock: ManualClock) -> AsyncIterator[Bmw]:
+def request_timeout_s() -> float:
+    """Far more than is ever needed; tests of timeouts parametrize it to ``IMPATIENT``."""
+    return 30.0
+
+
+@pytest.fixture
+async def bmw(
+    sandbox: RunningSandbox, documents: Documents, clock: ManualClock, request_timeout_s: float
+) -> AsyncIterator[Bmw]:
     keeper = TokenKeeper(documents, clock)
     requests: list[tuple[str, str, float]] = []
     provider = build(
         tokens=keeper,
         clock=clock,
         origin=sandbox.origin,
-        request_timeout_s=1.0,
+        request_timeout_s=request_timeout_s,
         observe=lambda *request: requests.append(request),
     )
     yield Bmw(provider, sandbox, keeper, clock, requests)

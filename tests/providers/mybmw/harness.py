@@ -1,15 +1,20 @@
 """What the tests of BMW's provider share: the provider with everything around it, recorded cars, a permit."""
 
+import asyncio
 import itertools
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
+import pytest
 from bimmer_connected.tests import ALL_CHARGING_SETTINGS, ALL_PROFILES, ALL_STATES
 
 from common.clock import ManualClock
 from common.errors import ApiError
 from functions.providers.mybmw.mapping import to_snapshot, to_vehicle
+from functions.providers.mybmw.provider import build
 from functions.providers.port import (
     Account,
     Command,
@@ -28,6 +33,9 @@ from functions.providers.port import (
 from functions.snapshot import Snapshot
 from functions.tokens import TokenKeeper, TokenSet
 from sandbox.process import RunningSandbox
+
+IMPATIENT = pytest.mark.parametrize("request_timeout_s", [1.0], ids=["impatient"])
+"""For tests in which BMW does not answer."""
 
 FETCHED_AT = datetime(2024, 1, 20, 12, 0, tzinfo=UTC)
 USER = "demo@example.com"
@@ -101,23 +109,25 @@ class Bmw:
         self.sandbox.zero_stats()
         return tokens
 
-    async def send(self, name: CommandName, vin: str = IX, permit: Permit | None = None, **params: Any) -> Receipt:
+    async def send(self, name: CommandName, /, vin: str = IX, permit: Permit | None = None, **params: Any) -> Receipt:
         return await self.commands.send(self.account, vehicle(vin), Command(name, params), permit or Permit())
 
-    async def poll(self, name: CommandName, event_id: str | None, vin: str = IX, **params: Any) -> Progress:
+    async def poll(self, name: CommandName, event_id: str | None, /, vin: str = IX, **params: Any) -> Progress:
         assert event_id is not None
         return await self.commands.poll(self.account, vehicle(vin), Command(name, params), event_id)
 
-    async def poll_to_the_end(self, name: CommandName, event_id: str | None, vin: str = IX, **params: Any) -> Progress:
+    async def poll_to_the_end(
+        self, name: CommandName, event_id: str | None, /, vin: str = IX, **params: Any
+    ) -> Progress:
         """With the sandbox's default of these tests each poll advances a command one stage."""
         while True:
             progress = await self.poll(name, event_id, vin, **params)
             if progress.outcome in (Outcome.EXECUTED, Outcome.FAILED):
                 return progress
 
-    def posts(self, service: str) -> int:
-        """How many requests for a command the sandbox has seen, answered or not."""
-        return sum(count for route, count in self.sandbox.stats()["requests"].items() if service in route)
+    def asked(self, part: str) -> int:
+        """How many requests the sandbox has seen whose route has ``part`` in it, answered or not."""
+        return sum(count for route, count in self.sandbox.stats()["requests"].items() if part in route)
 
 
 def vehicle(vin: str = IX) -> Vehicle:
@@ -136,3 +146,31 @@ def snapshot_of(vin: str, region: Region = Region.REST_OF_WORLD, **changes: Any)
     """The snapshot of a recorded car; ``changes`` replace parts of what was recorded."""
     data = {**ALL_STATES[vin], "charging_settings": ALL_CHARGING_SETTINGS.get(vin), **changes}
     return to_snapshot(vehicle(vin), data, fetched_at=FETCHED_AT, region=region)
+
+
+async def body_of(bmw: Bmw, command: Command, vin: str = IX) -> Any:
+    """What the command's request carries, as it goes over the wire; everything else is the sandbox's."""
+    seen: list[bytes] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        length = request.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
+        body = await reader.readexactly(int(length or 0))
+        if request.startswith(b"POST"):
+            seen.append(body)
+        url = httpx.URL(bmw.sandbox.origin)
+        above, below = await asyncio.open_connection(url.host, url.port)
+        below.write(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + body)
+        writer.write(await above.read())
+        below.close()
+        writer.close()
+
+    listening = await asyncio.start_server(relay, "127.0.0.1", 0)
+    origin = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    provider = build(tokens=bmw.keeper, clock=bmw.clock, origin=origin)
+    assert provider.commands is not None
+    async with listening:
+        await provider.commands.send(bmw.account, vehicle(vin), command, Permit())
+    await provider.close()
+    [body] = seen
+    return json.loads(body)

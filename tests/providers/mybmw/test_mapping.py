@@ -16,7 +16,7 @@ X3 = "WBA00000000DEMO04"
 
 def state_with(vin: str = IX, **changes: Any) -> dict[str, Any]:
     """A recorded state with some of its top-level parts replaced; a dict is merged into the part it replaces."""
-    state = copy.deepcopy(ALL_STATES[vin]["state"])
+    state: dict[str, Any] = copy.deepcopy(ALL_STATES[vin]["state"])
     for name, value in changes.items():
         state[name] = {**state[name], **value} if isinstance(value, dict) and name in state else value
     return state
@@ -199,6 +199,16 @@ def test_an_entry_of_a_list_that_is_no_object_is_left_out_and_flagged() -> None:
     assert snapshot.check_control is not None
     assert len(snapshot.check_control) == 1
     assert snapshot.unknown == {"check_control.0": "ENGINE_OIL"}
+
+
+def test_a_list_that_is_none_is_missing_and_flagged() -> None:
+    snapshot = changed(checkControlMessages=7, chargingProfile={"departureTimes": "never"})
+
+    assert snapshot.check_control is None
+    assert snapshot.charging is not None
+    assert snapshot.charging.departure_timers == ()
+    assert snapshot.unknown == {"check_control": "7", "charging.departure_timers": "never"}
+    assert snapshot.unavailable["check_control"] == "the maker sent something that cannot be understood"
 
 
 @pytest.mark.parametrize("when", ["yesterday", "2023-13-45T00:00:00Z", "9999-12-31T23:59:59-14:00"])

@@ -45,8 +45,8 @@ class Expected:
     severities: tuple[str, ...] = ()
 
 
-def _at(*parts: int) -> datetime:
-    return datetime(*parts[:6], parts[6] * 1000 if len(parts) > 6 else 0, tzinfo=UTC)  # type: ignore[misc]  # year to second
+def _at(year: int, month: int, day: int, hour: int, minute: int, second: int, millisecond: int = 0) -> datetime:
+    return datetime(year, month, day, hour, minute, second, millisecond * 1000, tzinfo=UTC)
 
 
 EV = frozenset({"ac_off", "charging_profile", "charging_settings"})

@@ -24,7 +24,7 @@ junk = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(["OPEN", "CLOSED", "LOCKED", "locked", "INVALID", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"]),
+    | st.sampled_from(["OPEN", "CLOSED", "LOCKED", "locked", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
@@ -40,9 +40,9 @@ def damaged(data: dict[str, Any], path: tuple[str | int, ...], value: object) ->
     """Replace, or take away, what is at ``path``; does nothing where that is gone already."""
     target: Any = data
     for key in path[:-1]:
-        if not isinstance(target, dict | list) or (key not in target if isinstance(target, dict) else True):
-            if not (isinstance(target, list) and isinstance(key, int) and key < len(target)):
-                return
+        keys = target if isinstance(target, dict) else range(len(target)) if isinstance(target, list) else ()
+        if key not in keys:
+            return
         target = target[key]
     last = path[-1]
     if isinstance(target, dict) and last in target:
@@ -89,7 +89,7 @@ def claims_nothing_false(snapshot: Snapshot, data: dict[str, Any]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_damaged_car_raises_nothing_but_an_invalid_reply_and_claims_nothing_false(data: st.DataObject) -> None:
     vin = data.draw(st.sampled_from(VINS))
     body = document(vin)
@@ -108,7 +108,7 @@ def test_a_damaged_car_raises_nothing_but_an_invalid_reply_and_claims_nothing_fa
 
 
 @given(junk, st.sampled_from(VINS))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_state_that_is_something_else_altogether_is_an_invalid_reply_or_a_car_that_tells_nothing(
     whole: Any, vin: str
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_state_that_is_something_else_altogether_is_an_invalid_reply_or_a_car_
 
 
 @given(junk)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_vin_that_is_none_makes_the_list_an_invalid_reply(vin: Any) -> None:
     with pytest.raises(UpstreamInvalid):
         to_vehicle(vin, {})

@@ -1,0 +1,67 @@
+# The habits of this project. They need python3 (3.11 or newer) and make, nothing else; `make` alone lists them.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+JOBS ?= auto
+# What `make check` leaves to `make test`: tests that start servers or kill processes, and long random walks.
+SLOW := integration/* providers/* sandbox/* common/stores/* *_killed.py *_model.py *_races.py *_scorecard.py \
+  functions/test_audit.py ops/test_audit.py ops/test_client.py ops/test_demo.py ops/test_guide.py ops/test_run.py \
+  ops/test_served.py ops/test_venv.py
+
+.PHONY: help
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-14s %s\n' "$$name" "$$what"; done
+
+.PHONY: venv
+venv:
+	@$(PYTHON) ops/venv.py
+
+.PHONY: run
+run: venv ## the API on localhost:8080 in front of a simulated car maker; Ctrl-C ends both (PORT=... for another port)
+	@$(RUN) ops.run
+
+.PHONY: demo
+demo: venv ## a tour by itself: connect, read, lock, a fault, the recovery
+	@$(RUN) ops.demo
+
+.PHONY: test
+test: venv ## every test, with the coverage gate
+	@rm -f .coverage .coverage.*
+	$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 --cov --cov-report=term
+
+.PHONY: check
+check: venv ## format, lint, types, layers, dead code, generated pages, fast tests: before every commit
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(BIN)/lint-imports --no-logo
+	$(RUN) vulture
+	$(RUN) ops.docs --check
+	@$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 $(SLOW:%=--ignore-glob='tests/%')
+
+.PHONY: format
+format: venv ## format the code and fix what the linter can fix
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+.PHONY: docs
+docs: venv ## write the generated pages: actions, errors, configuration, OpenAPI
+	@$(RUN) ops.docs
+
+.PHONY: bench
+bench: venv ## cached and fresh reads beside an empty function and a naive wrapper
+	@$(RUN) bench.run
+
+.PHONY: lock
+lock: venv ## compile requirements.txt and requirements-dev.txt from the .in files
+	@for name in requirements requirements-dev; do \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	    $$name.in -o $$name.txt || exit 1; \
+	done
+
+.PHONY: clean
+clean: ## remove everything that is not in git but came from here
+	@rm -rf .venv .run .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,104 @@
+"""``make run``: the API on this machine in front of a simulated car maker, until Ctrl-C."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from ops.console import log_line
+from ops.processes import StartFailed, is_free
+from ops.stack import ROOT, Stack, running
+
+_DEMO = '"email":"demo@example.com","password":"demo-password"'
+_VIN = '"vin":"WBA00000000DEMO01"'
+
+
+def curl_lines(url: str) -> list[str]:
+    """Requests to begin with. A captcha token works once, so the first one makes up a new one each time."""
+    bodies = [
+        f"""'{{"action":"connect",{_DEMO},"hcaptcha":"'$(date +%s)'"}}'""",
+        f"""'{{"action":"fuel",{_DEMO},{_VIN}}}'""",
+        f"""'{{"action":"lock",{_DEMO},{_VIN},"wait_s":10}}'""",
+    ]
+    return [f"curl -s {url} -H 'Content-Type: application/json' -d {body} | python3 -m json.tool" for body in bodies]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="ops.run", description=__doc__)
+    parser.add_argument("--state-dir", type=Path, default=ROOT / ".run", help="for the database and the API's log")
+    state_dir: Path = parser.parse_args(argv).state_dir
+    given = os.environ.get("PORT") or "8080"
+    if not given.isdecimal() or not 0 < (port := int(given)) < 65536:
+        print("PORT must be a number from 1 to 65535.", file=sys.stderr)
+        return 2
+    if not is_free(port):
+        print(f"Port {port} is taken. Take another: make run PORT={port + 1}", file=sys.stderr)
+        return 1
+
+    over = threading.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda _number, _frame: over.set())
+
+    greeted = threading.Event()
+
+    def show(line: str) -> None:
+        if greeted.is_set():
+            print(log_line(line), flush=True)
+
+    _start_afresh(state_dir)
+    print("Starting the simulated maker and the API ...", flush=True)
+    try:
+        with running(state_dir, os.environ, port=port, on_line=show, give_up=over.is_set) as stack:
+            if not over.is_set():
+                _greet(stack, state_dir)
+                greeted.set()
+            return _serve(stack, over)
+    except StartFailed as failure:
+        print(failure, file=sys.stderr)
+        return 1
+
+
+def _start_afresh(state_dir: Path) -> None:
+    # The simulated maker forgets its sessions when it ends, so links and tokens of an earlier run are of no use.
+    state_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("draiv.db", "draiv.db-wal", "draiv.db-shm", "api.log"):
+        (state_dir / name).unlink(missing_ok=True)
+
+
+def _serve(stack: Stack, over: threading.Event) -> int:
+    while not over.wait(0.5):
+        if not stack.api.is_running:
+            print(f"The API ended by itself:\n{stack.api.tail()}", file=sys.stderr)
+            return 1
+    print("\nStopping ...", flush=True)
+    return 0
+
+
+def _greet(stack: Stack, state_dir: Path) -> None:
+    first, second, third = curl_lines(stack.api_url)
+    print(
+        f"""
+The API answers on {stack.api_url}; the simulated maker is {stack.sandbox.origin}.
+In another terminal, connect the demo account, read one of its nine cars and lock it:
+
+  {first}
+
+  {second}
+
+  {third}
+
+The API's log follows, shortened (in full in {_relative(state_dir / "api.log")}). Ctrl-C ends both.
+""",
+        flush=True,
+    )
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The whole service on this machine: the simulated maker and, in front of it, the API as it is deployed."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.processes import OnLine, Server, free_port
+from sandbox.process import RunningSandbox, running_sandbox
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_STEERS_THE_FRAMEWORK = frozenset(
+    {"FUNCTION_TARGET", "FUNCTION_SOURCE", "FUNCTION_SIGNATURE_TYPE", "FUNCTION_USE_ASGI", "DEBUG", "HOST", "PORT"}
+)
+"""Variables that functions-framework obeys and that somebody's shell may hold for other reasons."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Both servers, running."""
+
+    api: Server
+    api_url: str
+    sandbox: RunningSandbox
+
+
+@contextmanager
+def running(
+    state_dir: Path,
+    environ: Mapping[str, str],
+    *,
+    port: int | None = None,
+    event_step_s: float = 2.0,
+    on_line: OnLine = lambda _line: None,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Iterator[Stack]:
+    """Start both, wait until both answer (or ``give_up``), and end both.
+
+    The database and the API's log go to ``state_dir``. The API inherits ``environ``, whose settings beat the defaults
+    for development. ``event_step_s`` is how long a command stays in each of its stages at the maker. Raises
+    :class:`ops.processes.StartFailed`.
+    """
+    api_port = port or free_port()
+    api_url = f"http://127.0.0.1:{api_port}"
+    inherited = {name: value for name, value in environ.items() if name not in _STEERS_THE_FRAMEWORK}
+    defaults = {
+        "ENVIRONMENT": "development",
+        "CALLERS": "open",
+        "DOCUMENTS_URL": f"sqlite:///{(state_dir / 'draiv.db').resolve()}",
+        "THREADS": "32",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "functions_framework",
+        "--target=bmw_api",
+        "--host=127.0.0.1",
+        f"--port={api_port}",
+    ]
+    with running_sandbox(event_step_s=event_step_s) as sandbox:
+        settings = {**defaults, **inherited, "MYBMW_ORIGIN": sandbox.origin}
+        api = Server("The API", command, environ=settings, cwd=ROOT, log=state_dir / "api.log", on_line=on_line)
+        with api:
+            api.wait_until_answers(f"{api_url}/health", give_up=give_up)
+            yield Stack(api, api_url, sandbox)
