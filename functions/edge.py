@@ -75,5 +75,10 @@ def _read(request: Request, max_bytes: int) -> RawRequest:
         return RawRequest(request.method, request.path, headers, b"")
     if (request.content_length or 0) > max_bytes:
         return RawRequest(request.method, request.path, headers, b"", too_large=True)
-    # One byte more than allowed, because a chunked body does not say how long it is.
-    return RawRequest(request.method, request.path, headers, request.stream.read(max_bytes + 1))
+    try:
+        # One byte more than allowed, because a chunked body does not say how long it is.
+        body = request.stream.read(max_bytes + 1)
+    except Exception:  # noqa: BLE001 - each server raises errors of its own for a body that is no proper HTTP
+        return RawRequest(request.method, request.path, headers, b"", broken=True)
+    ends_early = request.content_length is not None and len(body) < request.content_length
+    return RawRequest(request.method, request.path, headers, body, broken=ends_early)

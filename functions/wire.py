@@ -32,6 +32,8 @@ class RawRequest:
     body: bytes
     too_large: bool = False
     """The body was larger than allowed and has not been read."""
+    broken: bool = False
+    """The body did not arrive as it was announced: malformed chunks, or an end before its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ def decode(request: RawRequest, max_bytes: int) -> Envelope:
     """
     if request.too_large or len(request.body) > max_bytes:
         raise PayloadTooLarge(f"The request body may have at most {max_bytes} bytes.")
+    if request.broken:
+        _refuse("The body did not arrive as it was announced.")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise UnsupportedMediaType
     return envelope(parse_object(request.body))

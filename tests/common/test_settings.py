@@ -33,6 +33,11 @@ def test_lists_are_split_at_commas_and_trimmed() -> None:
     assert Settings(providers=("mybmw",)).providers == ("mybmw",)
 
 
+def test_nought_is_allowed_where_it_means_never() -> None:
+    settings = load({"STALE_IF_ERROR_S": "0", "CONFIRM_WINDOW_S": "0", "COMMAND_TTL_S": "30", "READ_ATTEMPTS": "10"})
+    assert (settings.stale_if_error_s, settings.confirm_window_s) == (0, 0)
+
+
 def test_caps_are_pairs() -> None:
     settings = load({"COMMAND_CAPS": " unlock=5, horn = 0 ,", "CONFIRM_COMMANDS": "unlock"})
     assert (dict(settings.command_caps), settings.confirm_commands) == ({"unlock": 5, "horn": 0}, ("unlock",))

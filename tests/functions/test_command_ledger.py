@@ -29,7 +29,7 @@ async def test_the_trail_says_what_was_meant_before_it_is_sent_and_what_became_o
     maker.before["send"] = look
     await driver.request(wait_s=10)
     assert before == [("intent", "accepted")]
-    outcomes = [("outcome", state) for state in ("accepted", "executed", "confirmed")]
+    outcomes = [("outcome", state) for state in ("accepted", "confirmed")]
     assert await entries(driver) == [("intent", "accepted"), *outcomes]
 
 

@@ -134,6 +134,11 @@ def test_every_field_and_both_names_of_the_vehicle_are_described() -> None:
         assert described[name]["description"]
 
 
+def test_no_header_is_demanded() -> None:
+    assert [header["name"] for header in POST["parameters"]] == ["Idempotency-Key", "X-Request-ID", "traceparent"]
+    assert not any(header["required"] for header in POST["parameters"])
+
+
 def test_how_to_identify_oneself_is_described() -> None:
     schemes = DOCUMENT["components"]["securitySchemes"]
     assert {name for alternative in POST["security"] for name in alternative} == set(schemes)

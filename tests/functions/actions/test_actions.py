@@ -154,7 +154,7 @@ async def test_a_list_just_given_by_the_maker_is_not_called_cached(
 
     at_once = (await act(driver, "vehicles", fresh=True)).source
     assert at_once is not None
-    assert not at_once.cached
+    assert (at_once.cached, at_once.age_s) == (False, 0)
     maker.before["list_vehicles"] = take_time
     fresh = (await act(driver, "vehicles", fresh=True)).source
     clock.advance(5)
