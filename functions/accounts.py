@@ -60,10 +60,13 @@ class AccountManager:
         self._process_key = os.urandom(32)
         self._logins: dict[tuple[str, bytes], asyncio.Task[Link]] = {}
 
-    async def by_id(self, principal: str, account_id: str) -> Link:
-        """A link of this caller's; raises AccountNotFound."""
+    async def by_id(self, principal: str, account_id: str, *, max_age_s: float | None = None) -> Link:
+        """A link of this caller's, as the store had it at most ``max_age_s`` ago; raises AccountNotFound."""
         hit = await self._link_cache.get_or_load(
-            ("link", principal, account_id), lambda: self._links.find(principal, account_id), on_error_stale=False
+            ("link", principal, account_id),
+            lambda: self._links.find(principal, account_id),
+            max_age_s=max_age_s,
+            on_error_stale=False,
         )
         return hit.value
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,10 +17,15 @@ from functions.providers.port import Outcome, Progress, SendCommands, Vehicle
 from functions.providers.registry import Providers
 from functions.snapshot import Location
 from functions.upstream import Upstream
-from functions.vehicles import NOW, VehicleManager
+from functions.vehicles import Freshness, VehicleManager
 
 _log = logging.getLogger(__name__)
 
+FORGOTTEN_AFTER_S = 600.0
+"""The maker has not said for this long how a command ended: it never will."""
+_CONFIRM_EVERY_S = 5.0
+_LAST_QUESTION_S = 3.0
+_FORGOTTEN_NOTE = "The maker never said how it ended. It is never sent again; look at the car's state."
 _SENDING_GRACE_S = 60.0
 """A record that is still being sent this long after it expired belongs to a process that is gone."""
 
@@ -81,7 +86,11 @@ class CommandOutcomes:
                 break
             await self._sleep(min(self._times.poll_interval_s, left_s))
             try:
-                record = await self.advance(link, vehicle, record)
+                # A question that is under way when the time is over may take a little longer, not the maker's longest.
+                async with asyncio.timeout(max(until - self._clock.monotonic(), 0) + _LAST_QUESTION_S):
+                    record = await self.advance(link, vehicle, record)
+            except TimeoutError:
+                break
             except CommandNotFound:
                 break  # the account was disconnected meanwhile: nothing more will be learnt
             except ApiError:
@@ -91,6 +100,18 @@ class CommandOutcomes:
                 _log.exception("command_poll_failed")
         return record
 
+    async def asked(self, link: Link, vehicle: Vehicle, record: Record) -> Record:
+        """The record after one step; as it is, and saying so, where the maker cannot be asked."""
+        try:
+            return await self.advance(link, vehicle, record)
+        except CommandNotFound:
+            raise
+        except ApiError as error:
+            current = await self._ledger.load(record.id)
+            if current is None:
+                raise CommandNotFound from error
+            return replace(current, note=f"The maker could not be asked just now: {error.code}.")
+
     async def advance(self, link: Link, vehicle: Vehicle, record: Record) -> Record:
         """One step towards the end of an open record."""
         if record.is_final:
@@ -99,6 +120,8 @@ class CommandOutcomes:
             return await self._take_up(record)
         if record.state != "executed":
             record = await self._apply(record, await self._poll(link, vehicle, record, record.event_id))
+            if not record.is_over and self._is_forgotten(record):
+                return await self._ledger.advance(record, state="unknown", note=_FORGOTTEN_NOTE)
         if record.state == "executed" and not record.is_final:
             record = await self._confirm(link, vehicle, record)
         return record
@@ -114,6 +137,9 @@ class CommandOutcomes:
             except ApiError:
                 return False
         return record.is_over
+
+    def _is_forgotten(self, record: Record) -> bool:
+        return self._clock.utc() >= record.created_at + timedelta(seconds=FORGOTTEN_AFTER_S)
 
     async def _take_up(self, record: Record) -> Record:
         """A record without an event id is being sent right now, or its process died."""
@@ -149,7 +175,10 @@ class CommandOutcomes:
 
     async def _confirm(self, link: Link, vehicle: Vehicle, record: Record) -> Record:
         executed_at = record.executed_at or record.updated_at
-        snapshot = (await self._vehicles.snapshot(link, vehicle, NOW)).value
+        # Read since the execution, and not again at each question: two requests a read wear out a quota.
+        since_execution_s = max((self._clock.utc() - executed_at).total_seconds(), 0)
+        freshness = Freshness(max_age_s=min(_CONFIRM_EVERY_S, since_execution_s))
+        snapshot = (await self._vehicles.snapshot(link, vehicle, freshness)).value
         # What the car measured before the command was sent says nothing about its effect.
         seen_after = (
             snapshot.measured_at is not None and record.sent_at is not None and snapshot.measured_at >= record.sent_at

@@ -43,7 +43,7 @@ from functions.command_record import Record
 from functions.command_slot import CommandSlots
 from functions.idempotency import Claim, IdempotencyClaims, digest_of, fingerprint
 from functions.links import Link
-from functions.providers.port import Command, Outcome, SendCommands, Vehicle
+from functions.providers.port import Command, Outcome, Receipt, SendCommands, Vehicle
 from functions.send_permit import Expired, OneSend
 from functions.step_up import StepUp
 from functions.upstream import Upstream
@@ -152,7 +152,7 @@ class CommandManager:
     async def status(self, link: Link, vehicle: Vehicle, record: Record, wait_s: float) -> Record:
         """The command's record, asking the maker where it is not final."""
         await needs_loop()
-        advanced = await self._outcomes.advance(link, vehicle, record)
+        advanced = await self._outcomes.asked(link, vehicle, record)
         return await self._outcomes.wait(link, vehicle, advanced, wait_s)
 
     def _record(self, link: Link, vehicle: Vehicle, command: Command, permit: OneSend, key: str | None) -> Record:
@@ -229,7 +229,7 @@ class CommandManager:
             return await self._ledger.advance(
                 record,
                 document,
-                state=STATE[receipt.outcome],
+                state=_state_of(receipt),
                 event_id=receipt.event_id,
                 sent_at=permit.sent_at,
                 executed_at=self._clock.utc() if receipt.outcome is Outcome.EXECUTED else None,
@@ -269,6 +269,12 @@ class CommandManager:
             reason = fields[0]["problem"] if fields else refusal.message
             return {"name": "vehicle_allows_it", "met": False, "code": refusal.code, "reason": reason}
         return {"name": "vehicle_allows_it", "met": True, "reason": None}
+
+
+def _state_of(receipt: Receipt) -> str:
+    """Accepted without an event id to ask about: nobody will ever know."""
+    asks_later = receipt.outcome in (Outcome.ACCEPTED, Outcome.PENDING)
+    return "unknown" if asks_later and receipt.event_id is None else STATE[receipt.outcome]
 
 
 def _precondition(name: str, obstacle: str | None, reason: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from common.errors import AccountNotFound
 from common.ids import random_id
 from common.loops import needs_loop
 from common.stores.documents import DocumentExists, Documents, VersionConflict, update
+from common.text import mended
 from functions.providers.port import Account, Region, Vehicle
 
 
@@ -187,10 +188,13 @@ def _from_body(account_id: str, body: Mapping[str, Any]) -> Link:
 
 
 def _vehicle_body(vehicle: Vehicle) -> dict[str, Any]:
-    return {
-        "vin": vehicle.vin,
-        "brand": vehicle.brand,
-        "name": vehicle.name,
-        "drivetrain": vehicle.drivetrain,
-        "profile": dict(vehicle.profile),
-    }
+    body: dict[str, Any] = mended(
+        {
+            "vin": vehicle.vin,
+            "brand": vehicle.brand,
+            "name": vehicle.name,
+            "drivetrain": vehicle.drivetrain,
+            "profile": vehicle.profile,
+        }
+    )
+    return body

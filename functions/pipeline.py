@@ -127,10 +127,13 @@ class Pipeline:
         if spec.target is Target.NOTHING:
             return call
         trail.link = link = await self._find_link(envelope, caller)
+        if spec.kind is Kind.COMMAND:
+            # Another instance may have disconnected the account since this one looked.
+            link = await self._services.accounts.by_id(caller.principal, link.account.id, max_age_s=0)
         call = replace(call, link=link)
         if spec.target is Target.ACCOUNT:
             return call
-        vehicle = await self._services.vehicles.find(link, envelope.vin)
+        vehicle = await self._services.vehicles.find(link, envelope.vin, cache_only=envelope.cache_only)
         trail.vin = vehicle.vin
         return replace(call, vehicle=vehicle)
 

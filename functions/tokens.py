@@ -92,6 +92,7 @@ class TokenKeeper:
         await needs_loop()
         key = _key(account_id)
         record = _Record(tokens, rotation=_new_id(), rotated_at=self._clock.utc())
+        failures = 0
         while True:
             try:
                 current = await self._documents.get(key)
@@ -100,6 +101,13 @@ class TokenKeeper:
                 else:
                     await self._documents.replace(current, record.to_body())
             except (DocumentExists, VersionConflict):
+                continue
+            except StoreUnavailable:
+                # The login behind these tokens has used up its captcha: a passing fault must not cost another one.
+                failures += 1
+                if failures == _SAVE_ATTEMPTS:
+                    raise
+                await self._sleep(min(0.1 * 2**failures, 3.0))
                 continue
             self._unsaved.pop(account_id, None)
             self._held[account_id] = tokens

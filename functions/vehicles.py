@@ -38,7 +38,6 @@ class VehicleList:
 
 
 ANY_AGE = Freshness()
-NOW = Freshness(max_age_s=0)
 
 
 class VehicleManager:

@@ -15,6 +15,7 @@ import orjson
 from pydantic import ValidationError
 
 from common.errors import ApiError, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from common.text import mended
 from functions.contract import MAX_DEPTH, Envelope
 
 JSON = "application/json"
@@ -111,15 +112,7 @@ def encode(payload: Mapping[str, Any]) -> bytes:
         return orjson.dumps(payload, option=_OPTIONS)
     except TypeError:
         # A maker's text may hold half of a surrogate pair, which is no UTF-8: the rest is worth showing.
-        return orjson.dumps(_mended(payload), option=_OPTIONS)
-
-
-def _mended(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, Mapping):
-        return {_mended(key): _mended(part) for key, part in value.items()}
-    return [_mended(part) for part in value] if isinstance(value, list | tuple) else value
+        return orjson.dumps(mended(payload), option=_OPTIONS)
 
 
 def error_payload(error: ApiError, request_id: str, now: datetime) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import pytest
 from common.clock import ManualClock
 from common.errors import (
     CommandNotFound,
-    ProviderError,
     StoreUnavailable,
     UpstreamError,
     UpstreamTimeout,
 )
+from functions.command_outcome import FORGOTTEN_AFTER_S
 from functions.command_record import Record
 from functions.providers.port import Outcome, Progress, Receipt
 from functions.snapshot import Location
@@ -193,9 +193,10 @@ async def test_a_car_that_cannot_be_read_leaves_the_command_executed(
 ) -> None:
     sent = await driver.send()
     maker.then("read_vehicle", *[UpstreamError() for _ in range(3)])
-    with pytest.raises(UpstreamError):
-        await driver.status(sent)
-    assert [record.state for record in await driver.stored()] == ["executed"]
+    unasked = await driver.status(sent)
+    assert (unasked.state, unasked.note) == ("executed", "The maker could not be asked just now: UPSTREAM_ERROR.")
+    (stored,) = await driver.stored()
+    assert (stored.state, stored.note) == ("executed", None)
     assert (await driver.status(sent)).state == "confirmed"
 
 
@@ -205,8 +206,7 @@ async def test_what_was_read_before_the_command_was_executed_is_not_served_after
     sent = await driver.send()
     assert (await driver.world.vehicles.snapshot(driver.link, driver.vehicle)).loaded
     maker.then("read_vehicle", *[UpstreamError() for _ in range(3)])
-    with pytest.raises(UpstreamError):
-        await driver.status(sent)
+    assert (await driver.status(sent)).state == "executed"
     clock.advance(2)  # a failure to read is remembered for a second
     assert (await driver.world.vehicles.snapshot(driver.link, driver.vehicle)).loaded
 
@@ -247,8 +247,39 @@ async def test_a_maker_that_cannot_be_asked_at_all_leaves_the_last_word_standing
     maker.then("poll", *[UpstreamError() for _ in range(100)])
     assert (await driver.send(wait_s=10)).state == "accepted"
     (record,) = await driver.stored()
-    with pytest.raises(ProviderError):
-        await driver.status(record)
+    unasked = await driver.status(record)
+    assert unasked.state == "accepted"
+    assert unasked.note
+    assert "could not be asked" in unasked.note
+
+
+async def test_what_the_maker_never_ends_is_unknown_after_ten_minutes(
+    driver: Driver, maker: FakeMaker, clock: ManualClock
+) -> None:
+    maker.then("poll", *[Progress(Outcome.PENDING) for _ in range(3)])
+    sent = await driver.send()
+    clock.advance(FORGOTTEN_AFTER_S - 1)
+    assert (await driver.status(sent)).state == "pending"
+    clock.advance(1)
+    forgotten = await driver.status(sent)
+    assert (forgotten.state, forgotten.is_final) == ("unknown", True)
+    assert (await driver.status(sent)).state == "unknown"
+    assert maker.calls["poll"] == 2
+
+
+async def test_the_car_is_read_at_most_every_five_seconds_to_confirm(
+    driver: Driver, maker: FakeMaker, clock: ManualClock
+) -> None:
+    maker.locks("UNLOCKED")
+    sent = await driver.send("lock")
+    before = maker.calls["read_vehicle"]
+    for _ in range(10):
+        assert (await driver.status(sent)).state == "executed"
+        clock.advance(1)
+    assert maker.calls["read_vehicle"] - before == 3
+    maker.locks("LOCKED")
+    clock.advance(5)
+    assert (await driver.status(sent)).state == "confirmed"
 
 
 async def test_a_disconnect_ends_the_waiting_at_once(driver: Driver, second: Driver, maker: FakeMaker) -> None:

@@ -18,10 +18,12 @@ from common.errors import (
 from common.loops import LoopThread
 from common.stores.documents import Documents, open_documents
 from functions.links import Link
-from functions.vehicles import ANY_AGE, NOW, Freshness
+from functions.vehicles import ANY_AGE, Freshness
 from tests.support.fake_provider import FIRST, PNG, SECOND, UNKNOWN_VIN, FakeMaker, fake_car
 from tests.support.tapped_documents import TappedDocuments
 from tests.support.world import LIST_TTL_S, ME, READ_TTL_S, World, build_world
+
+NOW = Freshness(max_age_s=0)
 
 CACHE_ONLY = Freshness(cache_only=True)
 
