@@ -46,7 +46,7 @@ _MAX_PEELS = 3
 """Layers of percent-encoding and escapes that are looked through."""
 
 # --- shapes shared by the fast and the thorough way -----------------------------------------------------------------
-_OWN_ID = r"req_[a-z2-7]{26}|cmd_[0-9A-Za-z]{22}_[0-9A-Za-z]{22}|acc_[0-9A-Za-z]{22}"
+_OWN_ID = r"req_[0-9a-f]{26}|cmd_[0-9A-Za-z]{22}_[0-9A-Za-z]{22}|acc_[0-9A-Za-z]{22}"
 _ID_VALUE = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[0-9a-f]{32}|[0-9a-f]{16}|[0-9A-HJKMNP-TV-Z]{26}"
 _ID_KEYS = r"request_id|logging\.googleapis\.com/(?:trace|spanId)"
 _WORD = r"(?:[A-Z]{1,24}|(?:MyBMW)?[a-z]{0,24}(?:[A-Z]{1,4}[a-z]{2,20}){0,6}(?:Id)?|[0-9]{1,6}|[A-Za-z0-9]{1,4})"

@@ -7,7 +7,6 @@ Steps that answer from memory do not wait, so a cached read never leaves the ser
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -123,19 +122,17 @@ class Pipeline:
             params = spec.params.model_validate(envelope.params)
         except ValidationError as bad:
             raise ValidationFailed(details={"fields": wire.problems(bad, "params")}) from None
-        call = Call(envelope, params, caller, key)
         if spec.target is Target.NOTHING:
-            return call
+            return Call(envelope, params, caller, key)
         trail.link = link = await self._find_link(envelope, caller)
         if spec.kind is Kind.COMMAND:
             # Another instance may have disconnected the account since this one looked.
             link = await self._services.accounts.by_id(caller.principal, link.account.id, max_age_s=0)
-        call = replace(call, link=link)
         if spec.target is Target.ACCOUNT:
-            return call
+            return Call(envelope, params, caller, key, link)
         vehicle = await self._services.vehicles.find(link, envelope.vin, cache_only=envelope.cache_only)
         trail.vin = vehicle.vin
-        return replace(call, vehicle=vehicle)
+        return Call(envelope, params, caller, key, link, vehicle)
 
     async def _find_link(self, envelope: Envelope, caller: Caller) -> Link:
         if envelope.account is not None:
@@ -186,7 +183,7 @@ class Pipeline:
             }
         if self._cors_origins:
             headers["Vary"] = "Origin"
-        return replace(reply, headers=headers)
+        return Reply(reply.status, reply.body, reply.content_type, headers)
 
 
 _MAX_KEY_LENGTH = 255

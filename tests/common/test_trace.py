@@ -132,7 +132,7 @@ def test_a_decent_request_id_is_kept(header: str) -> None:
 
 @pytest.mark.parametrize("header", [None, "", "x" * 65, "a b", "a\n", "ä", "a@b", 'a"b', "%41"])
 def test_any_other_request_id_is_replaced_by_ours(header: str | None) -> None:
-    assert re.fullmatch(r"req_[a-z2-7]{26}", request_id(header))
+    assert re.fullmatch(r"req_[0-9a-f]{26}", request_id(header))
 
 
 def test_our_request_ids_are_all_different_and_acceptable_to_ourselves() -> None:

@@ -20,9 +20,8 @@ RequestObserver = Callable[[str, str, float], None]
 """Told of each request: endpoint template, status code or name of the error, seconds."""
 
 MAX_BODY_BYTES = 8 * 2**20
-MAX_IDLE = 20
-"""Connections kept open while nothing is asked, for ``IDLE_S`` seconds."""
 IDLE_S = 60.0
+"""How long an idle connection is kept. All of them are: a wave of requests must not open them anew."""
 _LEAVES = "http11.send_request_headers.started"
 _MAYBE_TAKEN = frozenset({408, 425})
 """Statuses below 500 that do not prove a refusal."""
@@ -116,7 +115,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             http2=False,
             retries=0,
             limits=httpx.Limits(
-                max_connections=max_connections, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_S
+                max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=IDLE_S
             ),
         )
 
