@@ -10,6 +10,7 @@ A log line that cannot be written is counted and forgotten: logging never breaks
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -134,14 +135,22 @@ class Sink:
         """Redact ``line``, which ends without a newline, and write it; count it as dropped where that fails."""
         try:
             clean = redact(line) + "\n"
+            stream = self._stream or sys.stdout
+            if stream is not None and stream is sys.__stdout__:
+                self._write_at_once(stream.fileno(), clean.encode())
+                return
             with self._lock:
-                stream = self._stream or sys.stdout
                 try:
                     stream.write(clean)
                 except UnicodeEncodeError:  # a stdout that is not UTF-8: JSON can say the same in ASCII
                     stream.write(json.dumps(json.loads(clean)) + "\n")
                 stream.flush()
         except Exception:  # noqa: BLE001 - logging must not break a request, whatever stdout or redaction does
+            self.drop()
+
+    def _write_at_once(self, descriptor: int, line: bytes) -> None:
+        """One system call, and no lock for threads to queue on: the kernel keeps lines of this size whole."""
+        if os.write(descriptor, line) != len(line):
             self.drop()
 
     def drop(self) -> None:

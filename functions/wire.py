@@ -94,9 +94,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         _refuse(f"The body is nested deeper than {MAX_DEPTH} levels.")
     try:
-        parsed = json.loads(
-            text, object_pairs_hook=_unique, parse_float=_finite, parse_int=_bounded, parse_constant=_no_constant
-        )
+        parsed = _STRICT.decode(text)
     except (json.JSONDecodeError, RecursionError):
         _refuse("The body is not valid JSON.")
     if not isinstance(parsed, dict):
@@ -186,6 +184,11 @@ def _bounded(text: str) -> int:
 
 def _no_constant(_text: str) -> NoReturn:
     _refuse("The body holds a number that is not finite.")
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_float=_finite, parse_int=_bounded, parse_constant=_no_constant
+)
 
 
 def _depth(text: str) -> int:

@@ -502,3 +502,18 @@ def test_our_frames_are_told_by_their_path_within_the_project() -> None:
     frames = describe_exception(caught(lambda: set_up(level="NONE")))[0]["frames"]
     assert frames[-1].partition(":")[0] == "common/logs.py"
     assert all(not frame.startswith("/") for frame in frames)
+
+
+def test_a_line_to_the_real_stdout_is_one_write_and_arrives_whole() -> None:
+    code = (
+        "import threading\n"
+        "from common.logs import Sink\n"
+        "sink = Sink()\n"
+        "work = lambda: [sink.write('{\"message\": \"' + 'x' * 900 + '\"}') for _ in range(200)]\n"
+        "threads = [threading.Thread(target=work) for _ in range(8)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1600
+    assert len({len(line) for line in lines}) == 1

@@ -55,7 +55,8 @@ def test_fuel_after_status_costs_nothing_upstream(api: Api, sandbox: RunningSand
 
 def test_a_fresh_status_is_two_upstream_requests_and_no_new_connection(api: Api, sandbox: RunningSandbox) -> None:
     account = api.connect()
-    api.post(action="status", account=account)
+    for _ in range(2):
+        api.post(action="status", account=account, fresh=True)
     before = sandbox.stats()
     for _ in range(5):
         assert api.post(action="status", account=account, fresh=True).meta["cached"] is False
@@ -177,6 +178,25 @@ def test_the_picture_is_a_png(api: Api, sandbox: RunningSandbox) -> None:
     before = sandbox.stats()["requests_total"]
     api.post(action="image", account=account, params={"view": "side"})
     assert sandbox.stats()["requests_total"] == before
+
+
+@pytest.mark.parametrize(
+    "view", ["front_side", "front", "side", "dashboard", "driver_door", "front_left", "front_right", "rear_left",
+             "rear_right", "rear", "angle_40", "angle_60"],
+)  # fmt: skip
+def test_every_view_of_the_contract_is_a_picture(api: Api, view: str) -> None:
+    assert api.post(action="image", account=api.connect(), params={"view": view}).body.startswith(b"\x89PNG")
+
+
+def test_a_warm_read_asks_both_questions_at_once(api: Api, sandbox: RunningSandbox) -> None:
+    account = api.connect()
+    api.post(action="status", account=account)
+    sandbox.settings(latency_ms=100)
+    sandbox.zero_stats()
+    answered = api.post(action="status", account=account, fresh=True)
+    stats = sandbox.stats()
+    assert (stats["requests_total"], stats["in_flight_max"]) == (2, 2)
+    assert answered.result["charging"]["ac_limit"] == {"value": 16, "unit": "A"}
 
 
 def test_an_outage_is_answered_with_what_is_held_and_says_so(
