@@ -136,8 +136,9 @@ class Sink:
         try:
             clean = redact(line) + "\n"
             stream = self._stream or sys.stdout
-            if stream is not None and stream is sys.__stdout__:
-                self._write_at_once(stream.fileno(), clean.encode())
+            real = sys.__stdout__
+            if real is not None and stream is real:
+                self._write_at_once(real.fileno(), clean.encode())
                 return
             with self._lock:
                 try:
