@@ -54,6 +54,10 @@ docs: venv ## write the generated pages: actions, errors, configuration, OpenAPI
 bench: venv ## cached and fresh reads beside an empty function and a naive wrapper
 	@$(RUN) bench.run
 
+.PHONY: scorecard
+scorecard: venv ## the promises, measured on real processes and printed as a table (ROWS="11 15" for some)
+	@$(RUN) scorecard $(ROWS)
+
 .PHONY: lock
 lock: venv ## compile requirements.txt and requirements-dev.txt from the .in files
 	@for name in requirements requirements-dev; do \

@@ -2,9 +2,22 @@
 
 import sys
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 from scorecard import commands
 from scorecard.row import Finding, Row
+
+_PAGE = Path(__file__).resolve().parent.parent / "docs" / "scorecard.md"
+_INTRODUCTION = """# Scorecard
+
+<!-- Written by `make scorecard`. Do not edit. -->
+
+What the service promises, and what was measured on {today}: real server processes that share one store, in front of the
+simulated maker, which counts what it really received and did. Rows that are not listed belong to parts that are not
+built yet.
+
+"""
 
 ROWS: tuple[Row, ...] = (*commands.ROWS,)
 
@@ -22,8 +35,12 @@ def main(numbers: list[str]) -> int:
         started_s = time.monotonic()
         finding = row.measure(lambda text: print(f"       {text}", flush=True))
         found.append((row, finding, time.monotonic() - started_s))
-    print()
-    print(_table(found))
+    table = _table(found)
+    print(f"\n{table}")
+    if not wanted:
+        _PAGE.write_text(
+            _INTRODUCTION.format(today=datetime.now(UTC).date().isoformat()) + table + "\n", encoding="utf-8"
+        )
     return 0 if all(finding.passed for _, finding, _ in found) else 1
 
 

@@ -108,7 +108,7 @@ def _unlock_all(instance: Instance, account: str, vehicles: list[str]) -> dict[s
 def _killed(say: Say) -> Finding:
     rng = random.Random(13)
     sent_twice = lies = answered = 0
-    states: Counter[str] = Counter()
+    ends: dict[str, str] = {}
     with deployed(4, UPSTREAM_TIMEOUT_S="5") as service:
         account = service.connect(_FLEET, "row-13")
         vehicles = service.vehicles(account)
@@ -143,13 +143,14 @@ def _killed(say: Say) -> Finding:
                 {"Idempotency-Key": vin}, action="unlock", account=account, vin=vin, wait_s=1
             )
             body = replay.json()
-            states[body["result"]["state"] if body["success"] else body["error"]["code"]] += 1
+            ends[vin] = body["result"]["state"] if body["success"] else body["error"]["code"]
         after = service.maker.stats()["commands"]
         for vin in vehicles:
             first, second = (_count(stats, vin) for stats in (before, after))
             sent_twice += second["received"] > 1
-            lies += second["executed"] > 1 or (first["received"] == 1 and second["received"] != 1)
-    shown = ", ".join(f"{count} {state}" for state, count in states.most_common())
+            claims_too_much = ends[vin] in _CLAIMS_SUCCESS and second["executed"] == 0
+            lies += claims_too_much or second["executed"] > 1 or (first["received"] == 1 and second["received"] != 1)
+    shown = ", ".join(f"{count} {state}" for state, count in Counter(ends.values()).most_common())
     measured = (
         f"{len(vehicles)} kills, {answered} replies before the kill; asked again: {shown}; {sent_twice} sent twice"
     )
