@@ -151,9 +151,8 @@ def _killed(say: Say) -> Finding:
             claims_too_much = ends[vin] in _CLAIMS_SUCCESS and second["executed"] == 0
             lies += claims_too_much or second["executed"] > 1 or (first["received"] == 1 and second["received"] != 1)
     shown = ", ".join(f"{count} {state}" for state, count in Counter(ends.values()).most_common())
-    measured = (
-        f"{len(vehicles)} kills, {answered} replies before the kill; asked again: {shown}; {sent_twice} sent twice"
-    )
+    measured = f"{len(vehicles)} kills, {answered} replied before; asked again: {shown}; "
+    measured += f"{sent_twice} sent twice, {lies} false ends"
     return Finding(measured, sent_twice == 0 and lies == 0)
 
 
