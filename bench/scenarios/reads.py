@@ -180,7 +180,7 @@ def measure(stage: Stage, contestant: Contestant, cell: Cell, number: int) -> Sa
     generator: Generator = stage.slow_replies if contestant.asks_upstream else stage.quick_replies
     server, bodies = contestant.server, contestant.bodies
     if not contestant.is_slow:
-        stage.slow_replies.drive(server.port, bodies, cell.connections, stage.plan.warm_up_s)
+        stage.slow_replies.drive(server.port, bodies, 2 * cell.connections, stage.plan.warm_up_s)
     server.settle()
     cpu, maker_cpu, seen = processes.cpu_s(server.pid), processes.cpu_s(stage.upstream.pid), stage.upstream.seen()
     load = generator.drive(server.port, bodies, cell.connections, stage.plan.duration_s)
