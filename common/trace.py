@@ -4,6 +4,7 @@ A header that breaks its grammar is not repaired: a wrong trace id would tie str
 one is made instead. What is read here is echoed and logged, never trusted for anything else.
 """
 
+import os
 import random
 import re
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from dataclasses import dataclass
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-# Nobody must not guess these, and the system's generator lets go of the interpreter, which costs 8 us a call.
-_random_bits = random.getrandbits
+# These ids need not be secret, and the system's generator lets go of the interpreter, which costs 8 us a call. A
+# generator of our own, so that nobody else's seed makes two processes alike; nor does a fork.
+_ids = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=_ids.seed)
+_random_bits = _ids.getrandbits
 _NO_TRACE = "0" * 32
 _NO_SPAN = "0" * 16
 

@@ -1,5 +1,6 @@
 """Trace contexts and request ids."""
 
+import os
 import re
 
 import pytest
@@ -139,3 +140,13 @@ def test_our_request_ids_are_all_different_and_acceptable_to_ourselves() -> None
     made = {new_request_id() for _ in range(1_000)}
     assert len(made) == 1_000
     assert all(request_id(one) == one for one in made)
+
+
+def test_ids_of_two_workers_differ_after_a_fork() -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, new_request_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 100).decode() != new_request_id()
