@@ -7,6 +7,7 @@ captcha, which would hold up the loop.
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from typing import Any
 
 import bimmer_connected.account as library_account
 import bimmer_connected.api.authentication as library_authentication
+import bimmer_connected.api.client as library_client
 import bimmer_connected.vehicle.remote_services as library_remote_services
 import bimmer_connected.vehicle.vehicle as library_vehicle
 import httpx
 from bimmer_connected.account import MyBMWAccount
 from bimmer_connected.api.authentication import MyBMWAuthentication, MyBMWLoginClient
 from bimmer_connected.api.client import MyBMWClient, MyBMWClientConfiguration
-from bimmer_connected.api.utils import get_capture_position
+from bimmer_connected.api.utils import get_capture_position, get_x_user_agent_buildstring
 from bimmer_connected.const import AUTH_CHINA_CAPTCHA_URL, CarBrands, Regions
 from bimmer_connected.models import GPSPosition
 
@@ -137,6 +139,14 @@ class PooledClient(MyBMWClient):
         super().__init__(config, brand=brand, transport=config.authentication.transport, trust_env=False)
         # The library's hook logs what BMW wrote.
         self.event_hooks = {"response": [_refuse]}
+        self._cookies = _NoCookies()
+
+
+class _NoCookies(httpx.Cookies):
+    """BMW's data endpoints know us by token. Looking for cookies in each answer is a twentieth of a read's work."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Keep none."""
 
 
 async def _refuse(response: httpx.Response) -> None:
@@ -207,6 +217,8 @@ _BINDINGS = (
     (library_remote_services, "MyBMWClient", PooledClient),
     (library_authentication, "MyBMWLoginClient", PooledLoginClient),
     (library_authentication, "get_capture_position", _position_in),
+    # The same for the life of a process, and hashed anew for each client and each set of headers.
+    (library_client, "get_x_user_agent_buildstring", functools.cache(get_x_user_agent_buildstring)),
 )
 
 
