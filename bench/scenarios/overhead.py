@@ -41,7 +41,8 @@ class Overhead:
         header = ("upstream ms a request", "fresh read, p50 ms", "its upstream requests alone, p50 ms", "added ms")
         note = (
             "Both over one keep-alive connection, by turns; the upstream requests (vehicle state, then charging "
-            "settings) one after the other; a warm service makes them at once. The spread is that of five parts of the run."
+            "settings) one after the other; a warm service makes them at once. The spread is that of five parts of the "
+            "run."
         )
         return Outcome(raw, [Table("What a fresh read adds", header, rows, note)], gates=gates)
 
