@@ -11,7 +11,7 @@ Every coroutine here waits for I/O and may be called on any thread's stepping co
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from common.errors import ProviderError
 from functions.snapshot import EMPTY, Location, Snapshot
@@ -157,6 +157,76 @@ class LogIn(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceGrant:
+    """A device login under way (RFC 8628): what to show the owner, and what the provider needs to ask for its end."""
+
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str | None
+    expires_at: datetime
+    interval_s: float
+    """Ask no sooner than this after the last time."""
+    secrets: Mapping[str, str] = field(repr=False)
+    """The provider's own: device code, code verifier, client id."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePending:
+    """The owner has not confirmed yet."""
+
+    interval_s: float
+    """Ask no sooner than this; grows where the maker asks to slow down."""
+
+
+class LogInByDevice(Protocol):
+    """Login by a code that the owner confirms in a browser, as steps without state of their own."""
+
+    async def begin(self, client_id: str) -> DeviceGrant:
+        """Ask the maker for a code.
+
+        Raises AuthenticationFailed (the maker does not know the client id), Upstream*.
+        """
+        ...
+
+    async def poll(self, grant: DeviceGrant) -> TokenSet | DevicePending:
+        """Ask once whether the owner has confirmed.
+
+        Raises AuthenticationFailed (denied), RelinkRequired (the code is dead: begin anew), Upstream*.
+        """
+        ...
+
+    async def forget(self, account_id: str) -> None:
+        """Drop whatever is held in memory for an account."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """Whether a read of a vehicle is worth its price, decided without spending anything."""
+
+    source: Literal["cache", "stream", "poll"]
+    """Where the answer would come from."""
+    cost: int
+    """Requests of the maker's quota that it would take."""
+    max_age_s: float
+    """What is held may be this old before asking anew is worth it."""
+    why: str
+    """One sentence for the caller."""
+
+
+class PlanReads(Protocol):
+    """For makers that ration requests."""
+
+    async def plan(self, account: Account, vehicle: Vehicle, held: Snapshot | None, *, forced: bool) -> ReadPlan:
+        """What a read should do now; ``held`` is the newest snapshot there is, ``forced`` a ``fresh: true``."""
+        ...
+
+    async def quota(self, account: Account) -> Mapping[str, Any]:
+        """``{"limit", "used", "remaining", "reserved", "resets_at"}`` for ``meta.quota``."""
+        ...
+
+
 class ReadVehicles(Protocol):
     """The vehicle list and the state of one."""
 
@@ -213,6 +283,10 @@ class Provider:
     """The base class of this maker's failures: what its breakers count."""
     reads: ReadVehicles
     log_in: LogIn | None = None
+    device: LogInByDevice | None = None
+    planner: PlanReads | None = None
+    commands_advice: str | None = None
+    """Where there are no commands: why, and what the owner can do instead."""
     images: ReadImages | None = None
     image_views: tuple[str, ...] = ()
     commands: SendCommands | None = None
