@@ -10,6 +10,7 @@ Every coroutine here waits for I/O and may be called on any thread's stepping co
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
