@@ -27,6 +27,7 @@ from functions.command_ledger import CommandLedger
 from functions.command_outcome import CommandOutcomes, CommandTimes
 from functions.command_slot import CommandSlots
 from functions.commands import CommandManager
+from functions.dispatch import Dispatcher
 from functions.idempotency import IdempotencyClaims
 from functions.links import Link, LinkBook
 from functions.pages import PAGE_NAMES, Pages, StoreCheck
@@ -167,11 +168,13 @@ def build(
         health_at_root=health_at_root,
     )
     pipeline = Pipeline(
-        services=Services(accounts, vehicles, commands, providers, clock),
+        dispatcher=Dispatcher(
+            Services(accounts, vehicles, commands, providers, clock), telemetry, settings.environment
+        ),
+        clock=clock,
         callers=callers or _callers(settings),
         pages=pages,
         telemetry=telemetry,
-        environment=settings.environment,
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
     )

@@ -99,8 +99,12 @@ def is_behind(state: str, other: str) -> bool:
 
 def key_of(command_id: str) -> str:
     """Where a record is stored: under its account, so that all of an account's can be found and deleted."""
-    account = command_id.split("_")[1]
-    return f"commands/acc_{account}/{command_id}"
+    return f"commands/{account_of(command_id)}/{command_id}"
+
+
+def account_of(command_id: str) -> str:
+    """The account that a command's id names."""
+    return f"acc_{command_id.split('_')[1]}"
 
 
 def to_body(record: Record) -> dict[str, Any]:

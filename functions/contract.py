@@ -6,10 +6,13 @@ These models are the source of truth; :mod:`functions.openapi` describes them to
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 MAX_DEPTH = 32
 MAX_WAIT_S = 55
+MAX_BATCH = 20
+NOT_IN_BATCHES = frozenset({"batch", "connect", "image"})
+"""A batch in a batch would have no bound, a login has a captcha of its own, and a picture is no JSON."""
 
 ACCOUNT_PATTERN = r"^acc_[A-Za-z0-9]{22}$"
 COMMAND_PATTERN = r"^cmd_[A-Za-z0-9]{22}_[A-Za-z0-9]{22}$"
@@ -143,6 +146,31 @@ class FindParams(CommandParams):
         if (self.latitude is None) != (self.longitude is None):
             raise ValueError("`latitude` and `longitude` go together")
         return self
+
+
+class BatchPart(Envelope):
+    """One request of a batch."""
+
+    idempotency_key: str | None = Field(
+        None,
+        pattern=r"^[!-~]{1,255}$",
+        description="Commands: this part's own key; by default the batch's, followed by the part's position.",
+    )
+
+    @field_validator("action")
+    @classmethod
+    def _has_a_place_here(cls, action: str) -> str:
+        if action in NOT_IN_BATCHES:
+            raise ValueError(f"a batch takes no `{action}`")
+        return action
+
+
+class BatchParams(_Strict):
+    """`batch`."""
+
+    requests: tuple[BatchPart, ...] = Field(
+        min_length=1, max_length=MAX_BATCH, strict=False, description="Requests as they would be sent by themselves."
+    )
 
 
 class CommandStatusParams(_Strict):

@@ -6,38 +6,16 @@ the action -> encode -> one log event and the metrics, whatever happened.
 Steps that answer from memory do not wait, so a cached read never leaves the server's thread (:mod:`common.loops`).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from pydantic import ValidationError
-
-from common.callers import Caller, Callers
-from common.errors import (
-    ApiError,
-    EndpointNotFound,
-    InsufficientScope,
-    InternalError,
-    MethodNotAllowed,
-    ValidationFailed,
-)
+from common.callers import Callers
+from common.clock import Clock
+from common.errors import ApiError, EndpointNotFound, InternalError, MethodNotAllowed, ValidationFailed
 from common.trace import format_traceparent, request_id, trace_context
 from functions import wire
-from functions.actions import catalogue
-from functions.actions.accounts import DEFAULT_PROVIDER, credentials
-from functions.actions.spec import ActionSpec, Answer, Call, Kind, Services, Source, Target
-from functions.contract import Envelope
-from functions.links import Link
+from functions.actions.spec import ActionSpec, Kind, Source
+from functions.dispatch import Dispatcher, Served
 from functions.pages import Pages
 from functions.telemetry import Telemetry, Trail
 from functions.wire import RawRequest, Reply
-
-_NO_SOURCE: dict[str, Any] = {
-    "cached": False,
-    "stale": False,
-    "fetched_at": None,
-    "measured_at": None,
-    "age_s": None,
-}
 
 
 class Pipeline:
@@ -46,20 +24,19 @@ class Pipeline:
     def __init__(
         self,
         *,
-        services: Services,
+        dispatcher: Dispatcher,
+        clock: Clock,
         callers: Callers,
         pages: Pages,
         telemetry: Telemetry,
-        environment: str,
         max_body_bytes: int,
         cors_origins: tuple[str, ...] = (),
     ) -> None:
-        self._services = services
-        self._clock = services.clock
+        self._dispatcher = dispatcher
+        self._clock = clock
         self._callers = callers
         self._pages = pages
         self._telemetry = telemetry
-        self._environment = environment
         self._max_body_bytes = max_body_bytes
         self._cors_origins = frozenset(cors_origins)
 
@@ -104,66 +81,16 @@ class Pipeline:
         # The caller first: strangers learn nothing, not even whether their JSON was valid.
         trail.caller = await self._callers.identify(request.headers)
         envelope = wire.decode(request, self._max_body_bytes)
-        spec = catalogue.find(envelope.action)
-        trail.action = spec.name
-        call = await self._prepare(spec, envelope, _idempotency_key(request), trail.caller, trail)
-        answer = await spec.handler(self._services, call)
-        if answer.source is not None:
-            trail.cached, trail.stale = answer.source.cached, answer.source.stale
-        return self._encode(spec, call, answer, trail)
+        served = await self._dispatcher.serve(envelope, trail.caller, _idempotency_key(request), trail)
+        return self._encode(served, trail)
 
-    async def _prepare(
-        self, spec: ActionSpec, envelope: Envelope, key: str | None, caller: Caller, trail: Trail
-    ) -> Call:
-        """Everything that must hold before an action's function runs."""
-        if spec.scope not in caller.scopes:
-            raise InsufficientScope(details={"scope": spec.scope.value})
-        try:
-            params = spec.params.model_validate(envelope.params)
-        except ValidationError as bad:
-            raise ValidationFailed(details={"fields": wire.problems(bad, "params")}) from None
-        if spec.target is Target.NOTHING:
-            return Call(envelope, params, caller, key)
-        trail.link = link = await self._find_link(envelope, caller)
-        if spec.kind is Kind.COMMAND:
-            # Another instance may have disconnected the account since this one looked.
-            link = await self._services.accounts.by_id(caller.principal, link.account.id, max_age_s=0)
-        if spec.target is Target.ACCOUNT:
-            return Call(envelope, params, caller, key, link)
-        vehicle = await self._services.vehicles.find(link, envelope.vin, cache_only=envelope.cache_only)
-        trail.vin = vehicle.vin
-        return Call(envelope, params, caller, key, link, vehicle)
-
-    async def _find_link(self, envelope: Envelope, caller: Caller) -> Link:
-        if envelope.account is not None:
-            return await self._services.accounts.by_id(caller.principal, envelope.account)
-        if envelope.email is None:
-            problem = "Name the account: `account`, or `email` and `password`."
-            raise ValidationFailed(details={"fields": [{"path": "account", "problem": problem}]})
-        return await self._services.accounts.by_credentials(caller.principal, DEFAULT_PROVIDER, credentials(envelope))
-
-    def _encode(self, spec: ActionSpec, call: Call, answer: Answer, trail: Trail) -> Reply:
-        headers = _freshness_headers(spec, answer.source)
-        if answer.png is not None:
-            return Reply(200, answer.png, "image/png", headers)
-        link, vehicle = call.link, call.vehicle
-        payload = {
-            "success": True,
-            "action": spec.name,
-            "brand": vehicle.brand if vehicle else None,
-            "vehicle_name": vehicle.name if vehicle else None,
-            "vin": vehicle.vin if vehicle else None,
-            "result": answer.result,
-            "timestamp": self._clock.utc(),
-            "environment": self._environment,
-            "meta": {
-                "request_id": trail.request_id,
-                "provider": link.account.provider if link else None,
-                **(_shown(answer.source) if answer.source else _NO_SOURCE),
-                "quota": None,
-            },
-        }
-        return Reply(answer.status, wire.encode(payload), headers=headers)
+    def _encode(self, served: Served, trail: Trail) -> Reply:
+        headers = _freshness_headers(served.spec, served.answer.source)
+        if served.answer.png is not None:
+            return Reply(200, served.answer.png, "image/png", headers)
+        return Reply(
+            served.answer.status, wire.encode(self._dispatcher.payload(served, trail.request_id)), headers=headers
+        )
 
     def _with_common_headers(self, request: RawRequest, reply: Reply, trail: Trail) -> Reply:
         headers = {
@@ -197,16 +124,6 @@ def _idempotency_key(request: RawRequest) -> str | None:
         problem = f"1 to {_MAX_KEY_LENGTH} printable ASCII characters."
         raise ValidationFailed(details={"fields": [{"path": "Idempotency-Key", "problem": problem}]})
     return key
-
-
-def _shown(source: Source) -> Mapping[str, Any]:
-    return {
-        "cached": source.cached,
-        "stale": source.stale,
-        "fetched_at": source.fetched_at,
-        "measured_at": source.measured_at,
-        "age_s": round(source.age_s, 3),
-    }
 
 
 def _freshness_headers(spec: ActionSpec, source: Source | None) -> dict[str, str]:

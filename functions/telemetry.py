@@ -52,8 +52,16 @@ class Telemetry:
 
     def request(self, request: RawRequest, reply: Reply, trail: Trail, seconds: float) -> None:
         """A request was answered."""
-        outcome, severity = _OUTCOMES[reply.status // 100] if reply.status != 501 else _OUTCOMES[4]
-        self._metrics.request(trail.action, outcome, reply.status, seconds)
+        http = HttpRequest(request.method, request.path, reply.status, seconds, len(reply.body))
+        self._answered("request", trail, reply.status, seconds, http)
+
+    def part(self, trail: Trail, status: int, seconds: float) -> None:
+        """A part of a batch was answered."""
+        self._answered("request_part", trail, status, seconds, None)
+
+    def _answered(self, event: str, trail: Trail, status: int, seconds: float, http: HttpRequest | None) -> None:
+        outcome, severity = _OUTCOMES[status // 100] if status != 501 else _OUTCOMES[4]
+        self._metrics.request(trail.action, outcome, status, seconds)
         if trail.cached is not None:
             self._metrics.cache("snapshots", "stale" if trail.stale else "hit" if trail.cached else "miss")
         account = trail.link.account if trail.link else None
@@ -68,10 +76,10 @@ class Telemetry:
             "stale": trail.stale,
         }
         self._events.emit(
-            "request",
+            event,
             severity,
             trace=trail.trace,
-            http=HttpRequest(request.method, request.path, reply.status, seconds, len(reply.body)),
+            http=http,
             request_id=trail.request_id,
             action=trail.action,
             outcome=outcome,

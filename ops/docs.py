@@ -73,7 +73,13 @@ def _sentence(cls: type[errors.ApiError]) -> str:
 def actions_page() -> str:
     """``docs/actions.md``: the catalogue, one section an action."""
     overview = [
-        [f"[{spec.name}](#{spec.name})", spec.kind.value, spec.target.value, f"`{spec.scope.value}`", spec.summary]
+        [
+            f"[{spec.name}](#{spec.name})",
+            spec.kind.value,
+            spec.target.value,
+            f"`{spec.scope.value}`" if spec.scope else "any caller",
+            spec.summary,
+        ]
         for spec in CATALOGUE
     ]
     return _page(

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
 
-from common.callers import Scope
 from common.errors import UnknownAction
 from functions.actions.accounts import ACCOUNTS
+from functions.actions.batch import BATCH
 from functions.actions.commands import COMMANDS
 from functions.actions.reads import READS
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Services, Target
@@ -20,7 +20,8 @@ CATALOGUE: tuple[ActionSpec, ...] = (
     *READS,
     *COMMANDS,
     *ACCOUNTS,
-    ActionSpec("actions", Kind.SERVICE, Scope.READ, Target.NOTHING, "This catalogue.", _actions),
+    BATCH,
+    ActionSpec("actions", Kind.SERVICE, None, Target.NOTHING, "This catalogue.", _actions),
 )
 
 
@@ -71,7 +72,7 @@ def describe(spec: ActionSpec) -> dict[str, Any]:
         "name": spec.name,
         "aliases": list(spec.aliases),
         "kind": spec.kind.value,
-        "scope": spec.scope.value,
+        "scope": spec.scope.value if spec.scope else None,
         "summary": spec.summary,
         "needs": spec.target.value,
         "cacheable": spec.cacheable,

@@ -1,8 +1,9 @@
 """Commands: each a row; the function is one, because the life of a command is the same for all."""
 
 from common.callers import Scope
+from common.errors import AccountNotFound, CommandNotFound
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Services, Target, found_link, found_vehicle
-from functions.command_record import Record
+from functions.command_record import Record, account_of
 from functions.contract import (
     ChargingProfileParams,
     ChargingSettingsParams,
@@ -27,8 +28,13 @@ async def _send(services: Services, call: Call, name: CommandName) -> Answer:
 
 
 async def _command_status(services: Services, call: Call) -> Answer:
-    record = await services.commands.find(call.caller.principal, call.params.command_id)
-    link = await services.accounts.by_id(call.caller.principal, record.account_id)
+    principal, command_id = call.caller.principal, call.params.command_id
+    # The account first: another caller's command then ends exactly where one that never was does, and as soon.
+    try:
+        link = await services.accounts.by_id(principal, account_of(command_id))
+    except AccountNotFound:
+        raise CommandNotFound from None
+    record = await services.commands.find(principal, command_id)
     vehicle = await services.vehicles.find(link, record.vin)
     return _answer(call, await services.commands.status(link, vehicle, record, call.envelope.wait_s))
 

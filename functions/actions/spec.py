@@ -49,6 +49,19 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The answer to one action of a batch."""
+
+    status: int
+    body: Mapping[str, Any]
+    """The contract's success or error object."""
+
+
+ServePart = Callable[[Envelope, Caller, str | None], Awaitable[Part]]
+"""Performs one action of a batch: its envelope, who asks, its idempotency key."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One request, decoded, identified, authorised and with its target found."""
 
@@ -59,6 +72,8 @@ class Call:
     idempotency_key: str | None = None
     link: Link | None = None
     vehicle: Vehicle | None = None
+    serve_part: ServePart | None = None
+    """How a batch performs its parts; given to calls without a target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,8 @@ class ActionSpec:
 
     name: str
     kind: Kind
-    scope: Scope
+    scope: Scope | None
+    """``None``: any authenticated caller; what a batch holds is checked part by part."""
     target: Target
     summary: str
     handler: Handler

@@ -77,7 +77,8 @@ def test_an_example_is_a_request_that_would_be_accepted(spec: ActionSpec) -> Non
 def test_a_description_is_json_and_whole(spec: ActionSpec) -> None:
     shown = json.loads(encode(describe(spec)))
     assert shown["name"] == spec.name
-    assert (shown["kind"], shown["scope"], shown["needs"]) == (spec.kind.value, spec.scope.value, spec.target.value)
+    assert shown["scope"] == (spec.scope.value if spec.scope else None)
+    assert (shown["kind"], shown["needs"]) == (spec.kind.value, spec.target.value)
     assert shown["cacheable"] is spec.cacheable
     assert shown["params"]["type"] == "object"
     assert shown["params"]["additionalProperties"] is False
@@ -98,8 +99,9 @@ def test_what_changes_something_never_needs_only_the_scope_to_read(spec: ActionS
         assert spec.target is Target.VEHICLE
     if spec.kind is Kind.ACCOUNT:
         assert spec.scope is Scope.ACCOUNT
-    if spec.kind in {Kind.READ, Kind.SERVICE}:
+    if spec.kind is Kind.READ:
         assert spec.scope in {Scope.READ, Scope.LOCATION}
+    assert (spec.scope is None) is (spec.kind is Kind.SERVICE)
     assert spec.cacheable is (spec.kind is Kind.READ and spec.name != "command_status")
 
 

@@ -1,0 +1,133 @@
+"""Several requests in one: the same answers as one by one, for less."""
+
+from typing import Any
+
+from sandbox.process import RunningSandbox
+from tests.integration.conftest import IX, M340I, Answered, Api
+
+
+def batch(api: Api, *requests: dict[str, Any], headers: dict[str, str] | None = None) -> Answered:
+    return api.post(headers, action="batch", params={"requests": list(requests)})
+
+
+def fetches(sandbox: RunningSandbox) -> int:
+    """How many reads of a vehicle's state have reached the maker."""
+    return sum(count for route, count in sandbox.stats()["requests"].items() if route.endswith("/vehicles/state"))
+
+
+def test_each_part_is_answered_in_order_as_it_would_be_by_itself(api: Api) -> None:
+    account = api.connect("demo@example.com")
+    requests = [
+        {"action": "fuel", "account": account, "vin": IX},
+        {"action": "mileage", "account": account, "vin": M340I, "units": "imperial"},
+        {"action": "is_locked", "account": account, "vin": IX},
+    ]
+    answered = batch(api, *requests)
+    assert answered.status == 200
+    responses = answered.result["responses"]
+    assert [response["status"] for response in responses] == [200, 200, 200]
+    for request, response in zip(requests, responses, strict=True):
+        alone = api.post(None, **request).json
+        assert response["result"] == alone["result"]
+        assert (response["action"], response["vin"]) == (alone["action"], alone["vin"])
+    assert (answered.result["count"], answered.result["succeeded"], answered.result["failed"]) == (3, 3, 0)
+
+
+def test_twenty_reads_of_one_vehicle_cost_one_fetch(api: Api, sandbox: RunningSandbox) -> None:
+    account = api.connect()
+    before = fetches(sandbox)
+    names = ["status", "fuel", "location", "mileage", "lock_status"] * 4
+    answered = batch(api, *({"action": name, "account": account, "vin": IX} for name in names))
+    assert answered.result["succeeded"] == 20
+    assert fetches(sandbox) - before == 1
+
+
+def test_twenty_fresh_reads_of_one_vehicle_cost_one_fetch_too(api: Api, sandbox: RunningSandbox) -> None:
+    account = api.connect()
+    api.post(action="fuel", account=account, vin=IX)
+    before = fetches(sandbox)
+    answered = batch(api, *({"action": "fuel", "account": account, "vin": IX, "fresh": True} for _ in range(20)))
+    assert answered.result["succeeded"] == 20
+    assert fetches(sandbox) - before == 1
+    assert answered.result["responses"][0]["meta"]["cached"] is False
+
+
+def test_one_part_that_fails_leaves_the_others_alone(api: Api) -> None:
+    account = api.connect()
+    answered = batch(
+        api,
+        {"action": "fuel", "account": account, "vin": IX},
+        {"action": "fuel", "account": account, "vin": "WBA00000000DEMO99"},
+        {"action": "nonsense", "account": account},
+        {"action": "fuel", "account": "acc_" + "0" * 22, "vin": IX},
+        {"action": "charging_settings", "account": account, "vin": IX},
+        {"action": "mileage", "account": account, "vin": IX},
+    )
+    assert answered.status == 200
+    codes = [response.get("error", {}).get("code") for response in answered.result["responses"]]
+    assert codes == [None, "VEHICLE_NOT_FOUND", "UNKNOWN_ACTION", "ACCOUNT_NOT_FOUND", "VALIDATION_ERROR", None]
+    assert [response["status"] for response in answered.result["responses"]] == [200, 404, 400, 404, 400, 200]
+    assert (answered.result["succeeded"], answered.result["failed"]) == (2, 4)
+
+
+def test_parts_carry_the_request_id_of_the_whole(api: Api) -> None:
+    answered = batch(api, {"action": "actions"}, {"action": "nonsense"}, headers={"x-request-id": "whole-1"})
+    assert answered.result["responses"][0]["meta"]["request_id"] == "whole-1"
+    assert answered.result["responses"][1]["error"]["request_id"] == "whole-1"
+
+
+def test_a_command_and_the_read_after_it_run_in_the_order_given(api: Api) -> None:
+    account = api.connect()
+    answered = batch(
+        api,
+        {"action": "lock", "account": account, "vin": IX, "wait_s": 10},
+        {"action": "is_locked", "account": account, "vin": IX, "fresh": True},
+    )
+    lock, locked = answered.result["responses"]
+    assert (lock["status"], lock["result"]["state"]) == (200, "confirmed")
+    assert locked["result"]["locked"] is True
+
+
+def test_the_same_batch_again_sends_no_command_again(api: Api) -> None:
+    account = api.connect("demo@example.com")
+    requests = [
+        {"action": "flash", "account": account, "vin": IX, "wait_s": 10},
+        {"action": "flash", "account": account, "vin": M340I, "wait_s": 10},
+    ]
+    first = batch(api, *requests, headers={"idempotency-key": "night-1"}).result["responses"]
+    again = batch(api, *requests, headers={"idempotency-key": "night-1"}).result["responses"]
+    assert [part["result"]["command_id"] for part in again] == [part["result"]["command_id"] for part in first]
+    assert [part["result"]["deduplicated"] for part in again] == [True, True]
+
+
+def test_a_part_may_bring_a_key_of_its_own(api: Api) -> None:
+    account = api.connect()
+    command = {"action": "flash", "account": account, "vin": IX, "wait_s": 10}
+    alone = api.post({"idempotency-key": "mine"}, **command).result
+    (part,) = batch(api, command | {"idempotency_key": "mine"}).result["responses"]
+    assert (part["result"]["command_id"], part["result"]["deduplicated"]) == (alone["command_id"], True)
+
+
+def test_what_has_no_place_in_a_batch_is_refused_before_anything_is_done(api: Api, sandbox: RunningSandbox) -> None:
+    account = api.connect()
+    before = sandbox.stats()["requests_total"]
+    for bad in (
+        {"action": "batch", "params": {"requests": [{"action": "actions"}]}},
+        {"action": "connect", "email": "one@example.com", "password": "demo-password"},
+        {"action": "image", "account": account, "vin": IX},
+        {"action": "fuel", "acount": account},
+        {"action": "fuel", "account": account, "fresh": True, "cache_only": True},
+        {"action": "flash", "account": account, "vin": IX, "idempotency_key": ""},
+    ):
+        answered = batch(api, {"action": "flash", "account": account, "vin": IX}, bad)
+        assert answered.status == 400
+        assert all(field["path"].startswith("params.requests.1") for field in answered.error["details"]["fields"])
+    assert sandbox.stats()["requests_total"] == before
+
+
+def test_a_batch_holds_one_to_twenty_requests(api: Api) -> None:
+    assert batch(api).status == 400
+    assert batch(api, *({"action": "actions"} for _ in range(20))).result["count"] == 20
+    assert batch(api, *({"action": "actions"} for _ in range(21))).status == 400
+    assert api.post(action="batch").status == 400
+    assert api.post(action="batch", params={"requests": {"action": "actions"}}).status == 400
