@@ -36,6 +36,7 @@
     |   |-- RemoteServiceError                   REMOTE_SERVICE_ERROR    503   no     vote: none
     |   `-- UpstreamTimeout                      UPSTREAM_TIMEOUT        504   yes    vote: failure
     |-- StoreUnavailable                         STORE_UNAVAILABLE       503   yes
+    |-- IdentityUnavailable                      IDENTITY_UNAVAILABLE    503   yes
     `-- InternalError                            INTERNAL_ERROR          500   no
 
 A leaf declares everything a caller or the breaker needs to know about it, as class attributes; an instance adds
@@ -322,6 +323,13 @@ class StoreUnavailable(ApiError):
 
     code, status, retryable, resolution = "STORE_UNAVAILABLE", 503, True, Resolution.RETRY_LATER
     summary = "The service's own storage cannot be reached."
+
+
+class IdentityUnavailable(ApiError):
+    """The issuer of the caller's token cannot be reached, so that nobody can say whether it is genuine."""
+
+    code, status, retryable, resolution = "IDENTITY_UNAVAILABLE", 503, True, Resolution.RETRY_LATER
+    summary = "The issuer of the caller's token cannot be reached to verify it."
 
 
 class InternalError(ApiError):
