@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.stores.documents import Documents
-from tests.common.stores.contenders import Address
+from tests.common.stores.contenders import SEALED, Address
+from tests.common.stores.sealing import prepare
 from tests.support.fake_gcs import FakeGcs, running_fake_gcs
 
 
@@ -26,7 +27,13 @@ def gcs_address(fake_gcs: FakeGcs) -> Address:
     return Address(f"gs://{fake_gcs.new_bucket()}/production", fake_gcs.url)
 
 
-@pytest.fixture(params=["sqlite", "gcs"])
+@pytest.fixture
+def sealed_address(sqlite_address: Address) -> Address:
+    prepare(sqlite_address.url)
+    return Address(f"{SEALED}{sqlite_address.url}")
+
+
+@pytest.fixture(params=["sqlite", "gcs", "sealed"])
 def address(request: pytest.FixtureRequest) -> Address:
     found: Address = request.getfixturevalue(f"{request.param}_address")
     return found

@@ -20,6 +20,7 @@ from common.stores.documents import (
     open_documents,
     update,
 )
+from common.stores.sealed import MAX_PLAIN_BYTES, SealedDocuments
 from tests.common.stores.contenders import ROOT, Address
 
 Operation = Callable[[Documents], Coroutine[Any, Any, Any]]
@@ -200,10 +201,11 @@ async def test_only_a_json_object_can_be_stored(documents: Documents, body: Any)
 
 
 async def test_a_body_has_a_largest_size(documents: Documents) -> None:
+    largest = MAX_PLAIN_BYTES if isinstance(documents, SealedDocuments) else MAX_BODY_BYTES
     frame = len('{"b":""}')
-    await documents.create("links/1", {"b": "x" * (MAX_BODY_BYTES - frame)})
+    await documents.create("links/1", {"b": "x" * (largest - frame)})
     with pytest.raises(ValueError, match="at most"):
-        await documents.create("links/2", {"b": "x" * (MAX_BODY_BYTES - frame + 1)})
+        await documents.create("links/2", {"b": "x" * (largest - frame + 1)})
 
 
 @pytest.mark.parametrize("key", INVALID_KEYS)

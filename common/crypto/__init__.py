@@ -1,0 +1,1 @@
+"""Encryption at rest: a data key an account, wrapped by a keyset or by Cloud KMS."""
