@@ -8,7 +8,8 @@ JOBS ?= auto
 # What `make check` leaves to `make test`: tests that start servers or kill processes, and long random walks.
 SLOW := integration/* providers/* sandbox/* common/stores/* *_killed.py *_model.py *_races.py *_scorecard.py \
   functions/test_audit.py ops/test_audit.py ops/test_client.py ops/test_demo.py ops/test_guide.py ops/test_run.py \
-  ops/test_served.py ops/test_venv.py
+  ops/test_served.py ops/test_venv.py ops/test_lint.py ops/test_image.py ops/test_keys*.py ops/test_backup*.py \
+  ops/test_canary*.py common/test_bus.py common/test_second_level.py common/test_ratelimit_redis.py
 
 .PHONY: help
 help: ## list these commands
@@ -32,13 +33,14 @@ test: venv ## every test, with the coverage gate
 	$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 --cov --cov-report=term
 
 .PHONY: check
-check: venv ## format, lint, types, layers, dead code, generated pages, fast tests: before every commit
+check: venv ## format, lint, types, layers, dead code, workflows, secrets, generated pages, fast tests: before every commit
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(BIN)/lint-imports --no-logo
 	$(RUN) vulture
 	$(RUN) ops.docs --check
+	$(RUN) ops.lint
 	@$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 $(SLOW:%=--ignore-glob='tests/%')
 
 .PHONY: format

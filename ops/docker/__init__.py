@@ -1,0 +1,1 @@
+"""Try the image: the health check inside it and the smoke test outside."""
