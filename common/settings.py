@@ -6,9 +6,9 @@ its value.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 VERSION = "0.1.0"
@@ -23,10 +23,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
     environment: Environment = Field("production", description="Shown in replies, logs and health.")
-    callers: Literal["", "open"] = Field(
-        "",
-        description="Who may call. Empty denies everybody. `open` treats whoever reaches the port as the one caller "
-        "there is: for a laptop, or behind IAM that lets only your own backend in.",
+    callers: Annotated[tuple[Literal["api_keys", "oidc", "open"], ...], NoDecode] = Field(
+        (),
+        description="Who may call, comma-separated: `api_keys` (made by `python -m ops.keys new`), `oidc` (ID "
+        "tokens of `OIDC_ISSUERS`). Empty denies everybody. `open` treats whoever reaches the port as the one caller "
+        "there is, and is refused outside `development`.",
+    )
+    oidc_issuers: str | None = Field(
+        None,
+        description='Whose ID tokens are accepted, JSON: `[{"issuer", "audience": [...], "jwks_uri"?, "scopes"?: '
+        '["read"], "scope_claim"?}]`, or `{"firebase": "project-id", "scopes": [...]}` for Firebase.',
     )
     providers: Annotated[tuple[str, ...], NoDecode] = Field(
         ("mybmw",), description="Car makers' APIs to offer, comma-separated."
@@ -35,6 +41,31 @@ class Settings(BaseSettings):
         "sqlite:///draiv.db",
         description="Where links, tokens and commands are kept: `sqlite:///relative/path.db`, "
         "`sqlite:////absolute/path.db` or `gs://bucket/prefix`.",
+    )
+    keys_url: str | None = Field(
+        None,
+        description="Where the accounts' wrapped data keys are kept, in the form of `DOCUMENTS_URL`: a place without "
+        "versions, soft deletion or backups, so that a deleted key stays deleted. Default: a file beside a SQLite "
+        "`DOCUMENTS_URL`; must be given where that is a bucket.",
+    )
+    token_keys: str | None = Field(
+        None,
+        repr=False,
+        description="Master keys, under which everything stored is sealed: `id:base64[,id:base64...]` of 32 bytes "
+        "each, made by `python -m ops.keys master`. The first one seals, the others only open. Must be set where "
+        "anybody may call.",
+    )
+    kms_key: str | None = Field(
+        None,
+        description="Cloud KMS key that wraps the accounts' data keys, which `TOKEN_KEYS` does otherwise: "
+        "`projects/P/locations/L/keyRings/R/cryptoKeys/K`.",
+    )
+    kms_endpoint: str | None = Field(None, description="Another KMS endpoint than Google's own, for an emulator.")
+    redis_url: str | None = Field(
+        None,
+        repr=False,
+        description="Redis or Valkey that the instances share for what is short-lived: `redis://host:port/0`. Without "
+        "it each instance keeps its own.",
     )
     gcs_endpoint: str | None = Field(
         None, description="Another Cloud Storage endpoint than Google's own, for an emulator."
@@ -77,6 +108,28 @@ class Settings(BaseSettings):
     command_caps: Annotated[Mapping[Literal["unlock", "horn"], Annotated[int, Field(ge=0)]], NoDecode] = Field(
         default_factory=dict, description="Most commands an hour and vehicle: `unlock=5,horn=3`; no cap by default."
     )
+    limit_caller_read: str = Field(
+        "600/minute;10000/hour", description="Reads of one caller, in the notation of `limits`; empty for no limit."
+    )
+    limit_caller_command: str = Field("30/minute;300/hour", description="Commands of one caller.")
+    limit_caller_account: str = Field("30/minute", description="A caller's requests to link, list and end accounts.")
+    limit_caller_service: str = Field(
+        "120/minute", description="A caller's batches, questions about the service, and requests that name no action."
+    )
+    limit_account_read: str = Field("300/minute", description="Reads of one linked account.")
+    limit_account_command: str = Field("20/minute;120/hour", description="Commands of one linked account.")
+    limit_account_account: str = Field("30/minute", description="Questions about one linked account, and its end.")
+    limit_login_caller: str = Field(
+        "30/minute;600/hour", description="Logins of one caller that need a password verified or the maker asked."
+    )
+    limit_login_identity: str = Field(
+        "10/minute;30/hour", description="The same for one maker's account of one caller."
+    )
+    limit_vehicle_fresh: str = Field(
+        "12/hour",
+        description="Reads of one vehicle that a caller forces (`fresh`, or a `max_age_s` below `READ_TTL_S`): each "
+        "can wake the car and drain its 12 V battery.",
+    )
     max_body_bytes: int = Field(16_384, gt=0, description="Largest request body accepted.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call from a browser, comma-separated; none by default."
@@ -98,7 +151,17 @@ class Settings(BaseSettings):
     google_cloud_project: str | None = Field(None, description="Project id, for trace links in logs.")
     k_revision: str = Field("local", description="Set by Cloud Run: the revision's name.")
 
-    @field_validator("providers", "cors_origins", "confirm_commands", mode="before")
+    @model_validator(mode="after")
+    def _open_only_at_home(self) -> Self:
+        if "open" in self.callers and (self.environment != "development" or len(self.callers) > 1):
+            raise ValueError("CALLERS: `open` stands alone, and only with ENVIRONMENT=development")
+        if "oidc" in self.callers and not self.oidc_issuers:
+            raise ValueError("CALLERS: `oidc` needs OIDC_ISSUERS")
+        if self.callers and not self.token_keys:
+            raise ValueError("TOKEN_KEYS: must be set, see `python -m ops.keys master`")
+        return self
+
+    @field_validator("callers", "providers", "cors_origins", "confirm_commands", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was set
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -143,5 +206,8 @@ def load(environ: Mapping[str, str], environment: Environment | None = None) -> 
     try:
         return Settings(**values)
     except ValidationError as bad:
-        problems = "; ".join(f"{variables[str(error['loc'][0])]}: {error['msg']}" for error in bad.errors())
+        problems = "; ".join(
+            f"{variables[str(error['loc'][0])]}: {error['msg']}" if error["loc"] else error["msg"]
+            for error in bad.errors()
+        )
         raise SettingsError(problems) from None

@@ -8,7 +8,9 @@ a key that this process made for itself, so that the check costs microseconds an
 import asyncio
 import hmac
 import os
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from common.cache import Cache
 from common.clock import Clock
@@ -16,14 +18,14 @@ from common.errors import AccountNotFound, NotSupported
 from common.loops import needs_loop
 from common.passwords import hash_password, verify_password
 from common.stores.documents import Documents
+from functions.limits import RequestLimits
 from functions.links import Link, LinkBook, identity_of, mask
+from functions.login_guard import LoginGuard
 from functions.providers.port import Account, Credentials
 from functions.providers.registry import Providers
+from functions.storage import UNDER_THE_ACCOUNT, AccountKeys
 from functions.tokens import TokenHealth, TokenKeeper
 from functions.upstream import Upstream
-
-_UNDER_THE_ACCOUNT = ("commands", "claims", "slots", "confirmations", "caps")
-"""Collections whose documents are kept by account and end with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,17 @@ class Verified:
 class AccountManager:
     """The accounts that callers have linked."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, each by its name
         self,
         *,
         providers: Providers,
         links: LinkBook,
         tokens: TokenKeeper,
+        keys: AccountKeys,
         documents: Documents,
         upstream: Upstream,
+        guard: LoginGuard,
+        limits: RequestLimits,
         clock: Clock,
         link_cache: Cache[Link],
         session_cache: Cache[Verified],
@@ -52,13 +57,16 @@ class AccountManager:
         self._providers = providers
         self._links = links
         self._tokens = tokens
+        self._keys = keys
         self._documents = documents
         self._upstream = upstream
+        self._guard = guard
+        self._limits = limits
         self._clock = clock
         self._link_cache = link_cache
         self._sessions = session_cache
         self._process_key = os.urandom(32)
-        self._logins: dict[tuple[str, bytes], asyncio.Task[Link]] = {}
+        self._flights: dict[tuple[str, str, bytes], asyncio.Task[Link]] = {}
 
     async def by_id(self, principal: str, account_id: str, *, max_age_s: float | None = None) -> Link:
         """A link of this caller's, as the store had it at most ``max_age_s`` ago; raises AccountNotFound."""
@@ -88,33 +96,14 @@ class AccountManager:
                 return await self.by_id(principal, known.value.account_id)
             except AccountNotFound:
                 self._sessions.invalidate(("session", identity))
-        await needs_loop()
-        link = await self._links.find_by_identity(principal, identity)
-        if link is not None and await asyncio.to_thread(verify_password, credentials.password, link.password_hash):
-            if credentials.captcha_token is not None and await self._needs_relink(link):
-                return await self._log_in_once(principal, provider, identity, proof, credentials)
-            self._sessions.put(("session", identity), Verified(proof, link.account.id))
-            return link
-        return await self._log_in_once(principal, provider, identity, proof, credentials)
+        return await self._prove_once(principal, provider, credentials, connect=False)
 
     async def connect(self, principal: str, provider: str, credentials: Credentials) -> Link:
         """Log in at the maker and link the account, or renew the link that is there.
 
         Raises as :meth:`by_credentials`.
         """
-        await needs_loop()
-        identity = identity_of(principal, provider, credentials.region, credentials.username)
-        proof = self._proof(identity, credentials.password)
-        if credentials.captcha_token is None:
-            # Without a captcha most makers cannot log in anew; the right password still finds what is linked.
-            link = await self._links.find_by_identity(principal, identity)
-            if (
-                link is not None
-                and not await self._needs_relink(link)
-                and await asyncio.to_thread(verify_password, credentials.password, link.password_hash)
-            ):
-                return link
-        return await self._log_in_once(principal, provider, identity, proof, credentials)
+        return await self._prove_once(principal, provider, credentials, connect=True)
 
     async def health(self, link: Link) -> TokenHealth | None:
         """What is known of a link's tokens."""
@@ -138,18 +127,44 @@ class AccountManager:
         health = await self._tokens.health(link.account.id)
         return health is None or health.needs_relink
 
-    async def _log_in_once(
-        self, principal: str, provider: str, identity: str, proof: bytes, credentials: Credentials
+    async def _prove_once(self, principal: str, provider: str, credentials: Credentials, *, connect: bool) -> Link:
+        """One check and one login for any number of identical requests: each costs a try, a captcha works once."""
+        await needs_loop()
+        identity = identity_of(principal, provider, credentials.region, credentials.username)
+        proof = self._proof(identity, credentials.password)
+        work = self._prove(principal, provider, identity, proof, credentials, connect=connect)
+        return await self._once(("connect" if connect else "form", identity, proof), work)
+
+    async def _prove(
+        self, principal: str, provider: str, identity: str, proof: bytes, credentials: Credentials, *, connect: bool
     ) -> Link:
-        """One login for any number of identical requests: a captcha token works once."""
-        key = (identity, proof)
-        flight = self._logins.get(key)
+        """The link of whoever knows the password. Everything that bounds guessing comes before the first guess."""
+        await self._limits.admit_login(principal, identity)
+        link = await self._links.find_by_identity(principal, identity)
+        async with self._guard.attempt(principal, identity, linked=link is not None) as attempt:
+            if link is not None and not (connect and credentials.captcha_token is not None):
+                # Without a captcha most makers cannot log in anew; the right password still finds what is linked.
+                is_known = await asyncio.to_thread(verify_password, credentials.password, link.password_hash)
+                if not is_known:
+                    attempt.mismatch()
+                elif not await self._must_log_in(link, credentials, connect=connect):
+                    self._sessions.put(("session", identity), Verified(proof, link.account.id))
+                    return link
+            login = self._log_in(principal, provider, identity, proof, credentials)
+            return await self._once(("login", identity, proof), login)
+
+    async def _must_log_in(self, link: Link, credentials: Credentials, *, connect: bool) -> bool:
+        """Whether a password that is right does not save the login, with or without the captcha that it takes."""
+        return (connect or credentials.captcha_token is not None) and await self._needs_relink(link)
+
+    async def _once(self, key: tuple[str, str, bytes], work: Coroutine[Any, Any, Link]) -> Link:
+        flight = self._flights.get(key)
         if flight is None:
-            flight = asyncio.get_running_loop().create_task(
-                self._log_in(principal, provider, identity, proof, credentials)
-            )
-            self._logins[key] = flight
-            flight.add_done_callback(lambda _done: self._logins.pop(key, None))
+            flight = asyncio.get_running_loop().create_task(work)
+            self._flights[key] = flight
+            flight.add_done_callback(lambda _done: self._flights.pop(key, None))
+        else:
+            work.close()
         # A caller that hangs up must not lose the tokens of a login that used up its captcha.
         return await asyncio.shield(flight)
 
@@ -174,6 +189,7 @@ class AccountManager:
             password_hash=await asyncio.to_thread(hash_password, credentials.password),
         )
         await log_in.forget(account.id)
+        await self._keys.create(account.id, provider, principal)
         await self._tokens.save(account.id, tokens)
         await self._links.put(link)
         self._link_cache.put(("link", principal, account.id), link)
@@ -181,6 +197,7 @@ class AccountManager:
         return link
 
     async def _finish_disconnects(self, principal: str) -> None:
+        await self._links.sweep(principal)
         for unfinished in await self._links.of_principal(principal, ending=True):
             await self._erase(unfinished)
 
@@ -193,8 +210,12 @@ class AccountManager:
         if log_in is not None:
             await log_in.forget(account_id)
         await self._tokens.delete(account_id)
-        for collection in _UNDER_THE_ACCOUNT:
+        for collection in UNDER_THE_ACCOUNT:
             while keys := await self._documents.list(f"{collection}/{account_id}"):
                 for key in keys:
                     await self._documents.delete(key)
-        await self._links.erase(link)
+        await self._guard.forget(link.identity)
+        await self._links.release_identity(link)
+        # From here on nothing that was sealed for the account can be read again, in whichever copy.
+        await self._keys.shred(account_id)
+        await self._links.remove(link)

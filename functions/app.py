@@ -4,21 +4,23 @@ Everything mutable hangs off :class:`App`. Tests and tools pass the collaborator
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from common.breaker import Breakers, CircuitBreaker, State
 from common.cache import Cache
-from common.callers import Callers, NoCallers, OpenCallers
+from common.callers import Callers, ConfiguredCallers, NoCallers, OpenCallers
 from common.clock import Clock, SystemClock
 from common.errors import ProviderError
 from common.logs import EventLog, configure
 from common.loops import LoopThread
 from common.memory import MemoryPressure
 from common.metrics import BreakerReading, BreakerState, CacheReading, Metrics
+from common.ratelimit_fixed import FixedLimiter
+from common.ratelimit_moving import MovingLimiter
 from common.retry import ReadRetry, RetryBudget
 from common.settings import VERSION, Settings
-from common.stores.documents import Documents, open_documents
+from common.stores.documents import Documents
 from functions.accounts import AccountManager, Verified
 from functions.actions.catalogue import CATALOGUE
 from functions.actions.spec import Services
@@ -29,12 +31,15 @@ from functions.command_slot import CommandSlots
 from functions.commands import CommandManager
 from functions.dispatch import Dispatcher
 from functions.idempotency import IdempotencyClaims
+from functions.limits import LimitPolicy, RequestLimits
 from functions.links import Link, LinkBook
+from functions.login_guard import LoginGuard
 from functions.pages import PAGE_NAMES, Pages, StoreCheck
 from functions.pipeline import Pipeline
 from functions.providers.registry import Parts, Providers
 from functions.snapshot import Snapshot
 from functions.step_up import StepUp
+from functions.storage import open_storage
 from functions.telemetry import Telemetry
 from functions.tokens import TokenKeeper
 from functions.upstream import BreakerKey, Upstream
@@ -97,7 +102,8 @@ def build(
     )
     events = EventLog(output, clock, strict=settings.environment == "development")
     telemetry = Telemetry(events, metrics, settings.log_key)
-    documents = documents or open_documents(settings.documents_url, gcs_endpoint=settings.gcs_endpoint)
+    documents, account_keys = open_storage(settings, clock, inner=documents, on_broken=telemetry.broken_seal)
+    limits = _limits(settings, clock)
     tokens = TokenKeeper(documents, clock, observe=telemetry.token_refresh)
     providers = Providers(settings.providers, Parts(settings, tokens, clock, metrics))
     breakers = Breakers(_breaker_factory(settings, clock, telemetry))
@@ -122,13 +128,18 @@ def build(
         snapshots=caches.snapshots,
         images=caches.images,
         list_ttl_s=settings.vehicle_list_ttl_s,
+        read_ttl_s=settings.read_ttl_s,
+        admit_forced_read=limits.admit_fresh_read,
     )
     accounts = AccountManager(
         providers=providers,
         links=links,
         tokens=tokens,
+        keys=account_keys,
         documents=documents,
         upstream=upstream,
+        guard=LoginGuard(documents, clock),
+        limits=limits,
         clock=clock,
         link_cache=caches.links,
         session_cache=caches.sessions,
@@ -169,10 +180,10 @@ def build(
     )
     pipeline = Pipeline(
         dispatcher=Dispatcher(
-            Services(accounts, vehicles, commands, providers, clock), telemetry, settings.environment
+            Services(accounts, vehicles, commands, providers, clock), limits, telemetry, settings.environment
         ),
         clock=clock,
-        callers=callers or _callers(settings),
+        callers=callers or _callers(settings, documents, clock),
         pages=pages,
         telemetry=telemetry,
         max_body_bytes=settings.max_body_bytes,
@@ -246,5 +257,30 @@ def _breaker_readings(breakers: Breakers[BreakerKey]) -> list[BreakerReading]:
     ]
 
 
-def _callers(settings: Settings) -> Callers:
-    return OpenCallers() if settings.callers == "open" else NoCallers()
+def _limits(settings: Settings, clock: Clock) -> RequestLimits:
+    shared = None
+    if settings.redis_url:
+        from common.ratelimit_redis import RedisLimits  # noqa: PLC0415 - load what is configured
+
+        shared = RedisLimits(settings.redis_url, clock)
+    policy = LimitPolicy(**{field.name: getattr(settings, f"limit_{field.name}") for field in fields(LimitPolicy)})
+    return RequestLimits(policy, FixedLimiter(clock, shared), MovingLimiter(clock, shared))
+
+
+def _callers(settings: Settings, documents: Documents, clock: Clock) -> Callers:
+    if settings.callers == ("open",):
+        return OpenCallers()
+    if not settings.callers:
+        return NoCallers()
+    keys: Callers | None = None
+    bearers: Callers | None = None
+    if "api_keys" in settings.callers:
+        from common.api_keys import ApiKeyCallers  # noqa: PLC0415 - load what is configured
+
+        keys = ApiKeyCallers(documents, clock)
+    if "oidc" in settings.callers:
+        from common.issuers import parse_issuers  # noqa: PLC0415 - load what is configured
+        from common.oidc import OidcCallers  # noqa: PLC0415
+
+        bearers = OidcCallers(parse_issuers(settings.oidc_issuers or ""), clock)
+    return ConfiguredCallers(api_keys=keys, bearers=bearers)

@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from common.callers import Caller
-from common.errors import ApiError, InsufficientScope, InternalError, ValidationFailed
+from common.errors import ApiError, InsufficientScope, InternalError, UnknownAction, ValidationFailed
 from functions import wire
 from functions.actions import catalogue
 from functions.actions.accounts import DEFAULT_PROVIDER, credentials
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Part, Services, Source, Target
-from functions.contract import Envelope
+from functions.contract import Envelope, NoParams
+from functions.limits import RequestLimits
 from functions.links import Link
 from functions.telemetry import Telemetry, Trail
 
@@ -28,6 +29,8 @@ _NO_SOURCE: dict[str, Any] = {
     "measured_at": None,
     "age_s": None,
 }
+
+_NO_PARAMS = NoParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +45,30 @@ class Served:
 class Dispatcher:
     """Performs actions. Holds no state of its own."""
 
-    def __init__(self, services: Services, telemetry: Telemetry, environment: str) -> None:
+    def __init__(self, services: Services, limits: RequestLimits, telemetry: Telemetry, environment: str) -> None:
         self._services = services
+        self._limits = limits
         self._telemetry = telemetry
         self._environment = environment
 
     async def serve(self, envelope: Envelope, caller: Caller, key: str | None, trail: Trail) -> Served:
         """Perform one action; raises whatever ApiError stops it."""
-        spec = catalogue.find(envelope.action)
+        try:
+            spec = catalogue.find(envelope.action)
+        except UnknownAction:
+            await self.count_unreadable(caller, trail)
+            raise
         trail.action = spec.name
+        await self._limits.admit_caller(caller.principal, spec.kind, trail.tally)
         call = await self._prepare(spec, envelope, key, caller, trail)
         answer = await spec.handler(self._services, call)
         if answer.source is not None:
             trail.cached, trail.stale = answer.source.cached, answer.source.stale
         return Served(spec, call, answer)
+
+    async def count_unreadable(self, caller: Caller, trail: Trail) -> None:
+        """Count a request that names no action: nonsense is limited too. Raises LimitRefused."""
+        await self._limits.admit_caller(caller.principal, Kind.SERVICE, trail.tally)
 
     def payload(self, served: Served, request_id: str) -> dict[str, Any]:
         """The contract's success object."""
@@ -83,13 +96,11 @@ class Dispatcher:
         """Everything that must hold before an action's function runs."""
         if spec.scope is not None and spec.scope not in caller.scopes:
             raise InsufficientScope(details={"scope": spec.scope.value})
-        try:
-            params = spec.params.model_validate(envelope.params)
-        except ValidationError as bad:
-            raise ValidationFailed(details={"fields": wire.problems(bad, "params")}) from None
+        params = _params(spec, envelope)
         if spec.target is Target.NOTHING:
             return Call(envelope, params, caller, key, serve_part=functools.partial(self._part, trail))
         trail.link = link = await self._find_link(envelope, caller)
+        await self._limits.admit_account(link.account.id, spec.kind, trail.tally)
         if spec.kind is Kind.COMMAND:
             # Another instance may have disconnected the account since this one looked.
             link = await self._services.accounts.by_id(caller.principal, link.account.id, max_age_s=0)
@@ -124,10 +135,17 @@ class Dispatcher:
         return Part(status, body)
 
     def _failed(self, error: ApiError, trail: Trail, now: datetime) -> Mapping[str, Any]:
-        trail.error = type(error).code
-        if isinstance(error, InternalError):
-            self._telemetry.defect(error)
+        self._telemetry.refusal(error, trail)
         return {"success": False, "error": wire.error_payload(error, trail.request_id, now)}
+
+
+def _params(spec: ActionSpec, envelope: Envelope) -> Any:  # noqa: ANN401 - an instance of the row's model
+    if not envelope.params and spec.params is NoParams:
+        return _NO_PARAMS
+    try:
+        return spec.params.model_validate(envelope.params)
+    except ValidationError as bad:
+        raise ValidationFailed(details={"fields": wire.problems(bad, "params")}) from None
 
 
 def _shown(source: Source) -> Mapping[str, Any]:

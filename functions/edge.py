@@ -7,7 +7,9 @@ imports the entry points and then forks, so nothing may be built, and no thread 
 import json
 import os
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from flask import Request, Response
 
@@ -17,6 +19,9 @@ from common.trace import new_request_id
 from functions import wire
 from functions.app import App, build
 from functions.wire import RawRequest, Reply
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _HEADERS = (
     "accept",
@@ -51,10 +56,26 @@ def serve(request: Request, environment: Environment | None = None, *, health_on
     return _respond(app.loop.run(app.pipeline.handle(_read(request, app.settings.max_body_bytes))))
 
 
+class _Finished(Response):
+    """A reply that is sent as it is: werkzeug's own way of copying and checking headers costs more than our handler."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.body, reply.status, content_type=reply.content_type)
+        self._body = reply.body
+        self._sent_headers = [
+            ("Content-Type", reply.content_type),
+            ("Content-Length", str(len(reply.body))),
+            *reply.headers.items(),
+        ]
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Speak WSGI."""
+        start_response(self.status, self._sent_headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._body]
+
+
 def _respond(reply: Reply) -> Response:
-    response = Response(reply.body, status=reply.status, content_type=reply.content_type)
-    response.headers.extend(reply.headers)
-    return response
+    return _Finished(reply)
 
 
 def _app(key: _Key) -> App:
@@ -71,14 +92,18 @@ def _app(key: _Key) -> App:
 def _read(request: Request, max_bytes: int) -> RawRequest:
     environ = request.environ
     headers = {name: environ[key] for name, key in _ENVIRON.items() if key in environ}
-    if request.method != "POST":
-        return RawRequest(request.method, request.path, headers, b"")
-    if (request.content_length or 0) > max_bytes:
-        return RawRequest(request.method, request.path, headers, b"", too_large=True)
+    method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "/")
+    if path != "/":
+        path = request.path
+    if method != "POST":
+        return RawRequest(method, path, headers, b"")
+    announced = request.content_length if environ.get("CONTENT_LENGTH") else None
+    if announced is not None and announced > max_bytes:
+        return RawRequest(method, path, headers, b"", too_large=True)
     try:
-        # One byte more than allowed, because a chunked body does not say how long it is.
-        body = request.stream.read(max_bytes + 1)
+        # One byte more than allowed where a chunked body does not say how long it is.
+        stream = request.stream if announced is None else environ["wsgi.input"]
+        body = stream.read(max_bytes + 1 if announced is None else announced)
     except Exception:  # noqa: BLE001 - each server raises errors of its own for a body that is no proper HTTP
-        return RawRequest(request.method, request.path, headers, b"", broken=True)
-    ends_early = request.content_length is not None and len(body) < request.content_length
-    return RawRequest(request.method, request.path, headers, body, broken=ends_early)
+        return RawRequest(method, path, headers, b"", broken=True)
+    return RawRequest(method, path, headers, body, broken=announced is not None and len(body) < announced)

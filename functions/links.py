@@ -116,15 +116,26 @@ class LinkBook:
         await needs_loop()
         await self._change(link, {"ending": True})
 
-    async def erase(self, link: Link) -> None:
-        """Delete what names a link, the link itself last, so that a killed process leaves something to resume from."""
+    async def release_identity(self, link: Link) -> None:
+        """Delete what leads from a credential form to the account."""
         await needs_loop()
         identity = await self._documents.get(f"identities/{link.identity}")
         # Linked again meanwhile, it names another account.
         if identity is not None and identity.body["account"] == link.account.id:
             with contextlib.suppress(VersionConflict):
                 await self._documents.delete(identity.key, identity.version)
+
+    async def remove(self, link: Link) -> None:
+        """Delete the link itself, last of all: what a killed process leaves is resumed from it."""
+        await needs_loop()
         await self._documents.delete(_key(link.principal, link.account.id))
+
+    async def sweep(self, principal: str) -> None:
+        """Delete links that nobody can read any more: their key was shredded, and then the process was killed."""
+        await needs_loop()
+        for key in await self._documents.list(_prefix(principal)):
+            if await self._documents.get(key) is None:
+                await self._documents.delete(key)
 
     async def remember_vehicles(self, link: Link, vehicles: tuple[Vehicle, ...], at: datetime) -> None:
         """Store the maker's vehicle list with the link."""

@@ -8,10 +8,11 @@ Steps that answer from memory do not wait, so a cached read never leaves the ser
 
 from common.callers import Callers
 from common.clock import Clock
-from common.errors import ApiError, EndpointNotFound, InternalError, MethodNotAllowed, ValidationFailed
+from common.errors import ApiError, EndpointNotFound, InternalError, MethodNotAllowed, RequestError, ValidationFailed
 from common.trace import format_traceparent, request_id, trace_context
 from functions import wire
 from functions.actions.spec import ActionSpec, Kind, Source
+from functions.decoder import Decoder
 from functions.dispatch import Dispatcher, Served
 from functions.pages import Pages
 from functions.telemetry import Telemetry, Trail
@@ -37,7 +38,7 @@ class Pipeline:
         self._callers = callers
         self._pages = pages
         self._telemetry = telemetry
-        self._max_body_bytes = max_body_bytes
+        self._decoder = Decoder(max_body_bytes)
         self._cors_origins = frozenset(cors_origins)
 
     async def handle(self, request: RawRequest) -> Reply:
@@ -49,9 +50,7 @@ class Pipeline:
         try:
             reply = await self._route(request, trail)
         except ApiError as error:
-            trail.error = type(error).code
-            if isinstance(error, InternalError):
-                self._telemetry.defect(error)
+            self._telemetry.refusal(error, trail)
             reply = wire.error_reply(error, trail.request_id, self._clock.utc())
         except Exception as defect:  # noqa: BLE001 - the last line: no traceback ever reaches a caller
             trail.error = InternalError.code
@@ -80,7 +79,11 @@ class Pipeline:
     async def _post(self, request: RawRequest, trail: Trail) -> Reply:
         # The caller first: strangers learn nothing, not even whether their JSON was valid.
         trail.caller = await self._callers.identify(request.headers)
-        envelope = wire.decode(request, self._max_body_bytes)
+        try:
+            envelope = self._decoder.decode(request)
+        except RequestError:
+            await self._dispatcher.count_unreadable(trail.caller, trail)
+            raise
         served = await self._dispatcher.serve(envelope, trail.caller, _idempotency_key(request), trail)
         return self._encode(served, trail)
 
@@ -95,6 +98,7 @@ class Pipeline:
     def _with_common_headers(self, request: RawRequest, reply: Reply, trail: Trail) -> Reply:
         headers = {
             **reply.headers,
+            **trail.tally.headers(),
             "X-Request-ID": trail.request_id,
             "traceparent": format_traceparent(trail.trace),
             "X-Content-Type-Options": "nosniff",

@@ -223,3 +223,6 @@ class Snapshot:
     """Why a value is ``None``, by dotted path (``location``: ``vehicle tracking is off``)."""
     unknown: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     """Values that the mapping does not know, by dotted path, kept as the maker wrote them."""
+    extra: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    """What a maker reports beyond all this, by the maker's own name: ``{"value", "unit", "measured_at"}``, as it was
+    written. Names that begin with ``location.`` tell where the car is or goes."""

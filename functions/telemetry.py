@@ -4,16 +4,18 @@ Everything that names a person or a car is hashed here, under the deployment's k
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from common.breaker import BreakerEvent, State
 from common.callers import Caller
+from common.errors import ApiError, InternalError
 from common.logs import EventLog, HttpRequest, Severity
 from common.metrics import Metrics
 from common.redact import fingerprint
 from common.trace import TraceContext
 from functions.command_record import Record
+from functions.limits import LimitRefused, Tally
 from functions.links import Link
 from functions.wire import RawRequest, Reply
 
@@ -31,6 +33,8 @@ class Trail:
     cached: bool | None = None
     stale: bool | None = None
     error: str | None = None
+    tally: Tally = field(default_factory=Tally)
+    """How our limits stand, for the reply's headers."""
 
 
 _OUTCOMES: Mapping[int, tuple[str, Severity]] = {
@@ -86,6 +90,19 @@ class Telemetry:
             duration_ms=round(seconds * 1000, 3),
             **_known(fields),
         )
+
+    def refusal(self, error: ApiError, trail: Trail) -> None:
+        """A request or a part of one ends in an error."""
+        trail.error = type(error).code
+        if isinstance(error, InternalError):
+            self.defect(error)
+        if isinstance(error, LimitRefused):
+            trail.tally.note(error.standings)
+            self._metrics.rate_limited(str(error.details["limit"]))
+
+    def broken_seal(self, collection: str, reason: str) -> None:
+        """A stored document is not what was stored: somebody may have tampered with it."""
+        self._events.emit("broken_seal", "CRITICAL", component=collection, reason=reason)
 
     def defect(self, error: BaseException) -> None:
         """Something that nobody expected was raised."""

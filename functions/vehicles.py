@@ -1,12 +1,14 @@
 """A caller's vehicles and what they last said: the cache in front of the makers' reads."""
 
+import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
 from common.cache import Cache, Hit
 from common.clock import Clock
-from common.errors import CacheMiss, NotSupported, ValidationFailed, VehicleNotFound
+from common.errors import CacheMiss, NotSupported, RateLimitExceeded, ValidationFailed, VehicleNotFound
 from common.loops import needs_loop
 from functions.links import Link, LinkBook
 from functions.providers.port import Vehicle
@@ -27,6 +29,8 @@ class Freshness:
     max_age_s: float | None = None
     """``None`` leaves it to the cache's own time; 0 reads now."""
     cache_only: bool = False
+    is_callers: bool = False
+    """A caller's own wish, and not ours: where it forces a read that the cache would have saved, it is limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,18 @@ class VehicleList:
 ANY_AGE = Freshness()
 
 
+AdmitForcedRead = Callable[[str, str], Awaitable[None]]
+"""Given the account's id and the VIN; raises RateLimitExceeded where the vehicle was forced often enough."""
+
+
+async def _admit_all(_account_id: str, _vin: str) -> None:
+    pass
+
+
 class VehicleManager:
     """Lists vehicles and reads their snapshots."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators and ages, each by its name
         self,
         *,
         providers: Providers,
@@ -54,6 +66,8 @@ class VehicleManager:
         snapshots: Cache[Snapshot],
         images: Cache[bytes],
         list_ttl_s: float,
+        read_ttl_s: float = 300.0,
+        admit_forced_read: AdmitForcedRead = _admit_all,
     ) -> None:
         self._providers = providers
         self._links = links
@@ -63,6 +77,8 @@ class VehicleManager:
         self._snapshots = snapshots
         self._images = images
         self._list_ttl_s = list_ttl_s
+        self._read_ttl_s = read_ttl_s
+        self._admit_forced_read = admit_forced_read
 
     async def list(self, link: Link, freshness: Freshness = ANY_AGE) -> VehicleList:
         """The maker's own list of the account's vehicles, trusted for a day."""
@@ -102,13 +118,32 @@ class VehicleManager:
         if freshness.cache_only:
             return _held(self._snapshots.get(key, freshness.max_age_s))
         provider = self._providers.get(link.account.provider)
-        return await self._snapshots.get_or_load(
+        is_forced = self._is_forced(freshness)
+        is_admitted = not is_forced
+
+        async def read() -> Snapshot:
+            nonlocal is_admitted
+            if not is_admitted:
+                # Here, behind the circuit breaker: what is never sent wakes no car. Retries are the same read.
+                await self._admit_forced_read(link.account.id, vehicle.vin)
+                is_admitted = True
+            return await provider.reads.read_vehicle(link.account, vehicle)
+
+        load = functools.partial(
+            self._snapshots.get_or_load,
             key,
-            lambda: self._upstream.read(link.account, lambda: provider.reads.read_vehicle(link.account, vehicle)),
+            lambda: self._upstream.read(link.account, read),
             max_age_s=freshness.max_age_s,
             # Who asks for data of a certain age must not be given older data without having said so.
             on_error_stale=freshness.max_age_s is None,
         )
+        try:
+            return await load()
+        except RateLimitExceeded:
+            if is_forced:
+                raise
+            # Refused to somebody who forced the read that this one has waited for.
+            return await load()
 
     def known_capabilities(self, link: Link, vehicle: Vehicle) -> dict[str, bool] | None:
         """What is known of a vehicle's commands without asking; ``None`` where nothing is held."""
@@ -135,6 +170,9 @@ class VehicleManager:
     def invalidate(self, account_id: str, vin: str) -> None:
         """The vehicle's state has changed or may have: what is held is not true any more."""
         self._snapshots.invalidate(("snapshot", account_id, vin))
+
+    def _is_forced(self, freshness: Freshness) -> bool:
+        return freshness.is_callers and freshness.max_age_s is not None and freshness.max_age_s < self._read_ttl_s
 
     async def _load_list(self, link: Link, max_age_s: float) -> VehicleList:
         await needs_loop()

@@ -14,7 +14,14 @@ from typing import Any, NoReturn
 import orjson
 from pydantic import ValidationError
 
-from common.errors import ApiError, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType, ValidationFailed
+from common.errors import (
+    ApiError,
+    CallerUnauthenticated,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
 from common.text import mended
 from functions.contract import MAX_DEPTH, Envelope
 
@@ -143,6 +150,8 @@ def error_reply(error: ApiError, request_id: str, now: datetime) -> Reply:
     headers = {"Cache-Control": "no-store"}
     if seconds is not None:
         headers["Retry-After"] = str(seconds)
+    if isinstance(error, CallerUnauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="draiv-apis"'
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.details.get("allowed", ()))
     body = encode({"success": False, "error": error_payload(error, request_id, now)})

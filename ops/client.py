@@ -29,12 +29,14 @@ class Reply:
 class Client:
     """One connection to the API, kept open as a backend would."""
 
-    def __init__(self, url: str, timeout_s: float = 70.0) -> None:
+    def __init__(self, url: str, key: str | None = None, timeout_s: float = 70.0) -> None:
+        """``key`` is an API key to send with each action."""
+        self._key = {"X-API-Key": key} if key else {}
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout_s)
 
     def post(self, request: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
         """Send one action."""
-        headers = {"Content-Type": "application/json", **(headers or {})}
+        headers = {"Content-Type": "application/json", **self._key, **(headers or {})}
         return self._exchange("POST", "/", json.dumps(request).encode(), headers)
 
     def get(self, path: str) -> Reply:

@@ -35,7 +35,7 @@ class Tour:
     def __init__(self, stack: Stack, style: Style) -> None:
         self._stack = stack
         self._style = style
-        self._client = Client(stack.api_url)
+        self._client = Client(stack.api_url, stack.key)
         self._account = ""
         self._step = "start"
         self._count = 0

@@ -12,17 +12,22 @@ from ops.processes import StartFailed, is_free
 from ops.stack import ROOT, Stack, running
 
 _DEMO = '"email":"demo@example.com","password":"demo-password"'
+_KEY_FILE = "api-key"
 _VIN = '"vin":"WBA00000000DEMO01"'
 
 
-def curl_lines(url: str) -> list[str]:
-    """Requests to begin with. A captcha token works once, so the first one makes up a new one each time."""
+def curl_lines(url: str, key_file: str = ".run/api-key") -> list[str]:
+    """Requests to begin with, sent with the key in a file.
+
+    A captcha token works once, so the first one makes up a new one each time.
+    """
     bodies = [
         f"""'{{"action":"connect",{_DEMO},"hcaptcha":"'$(date +%s)'"}}'""",
         f"""'{{"action":"fuel",{_DEMO},{_VIN}}}'""",
         f"""'{{"action":"lock",{_DEMO},{_VIN},"wait_s":10}}'""",
     ]
-    return [f"curl -s {url} -H 'Content-Type: application/json' -d {body} | python3 -m json.tool" for body in bodies]
+    headers = f"""-H "X-API-Key: $(cat {key_file})" -H 'Content-Type: application/json'"""
+    return [f"curl -s {url} {headers} -d {body} | python3 -m json.tool" for body in bodies]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     print("Starting the simulated maker and the API ...", flush=True)
     try:
         with running(state_dir, os.environ, port=port, on_line=show, give_up=over.is_set) as stack:
+            _keep(stack.key, state_dir / _KEY_FILE)
             if not over.is_set():
                 _greet(stack, state_dir)
                 greeted.set()
@@ -64,8 +70,17 @@ def main(argv: list[str] | None = None) -> int:
 def _start_afresh(state_dir: Path) -> None:
     # The simulated maker forgets its sessions when it ends, so links and tokens of an earlier run are of no use.
     state_dir.mkdir(parents=True, exist_ok=True)
-    for name in ("draiv.db", "draiv.db-wal", "draiv.db-shm", "api.log"):
+    for name in (
+        *(f"draiv{kind}.db{part}" for kind in ("", ".keys") for part in ("", "-wal", "-shm")),
+        _KEY_FILE,
+        "api.log",
+    ):
         (state_dir / name).unlink(missing_ok=True)
+
+
+def _keep(key: str, path: Path) -> None:
+    path.touch(mode=0o600)
+    path.write_text(key)
 
 
 def _serve(stack: Stack, over: threading.Event) -> int:
@@ -78,11 +93,13 @@ def _serve(stack: Stack, over: threading.Event) -> int:
 
 
 def _greet(stack: Stack, state_dir: Path) -> None:
-    first, second, third = curl_lines(stack.api_url)
+    key_file = _relative(state_dir / _KEY_FILE)
+    first, second, third = curl_lines(stack.api_url, key_file)
     print(
         f"""
 The API answers on {stack.api_url}; the simulated maker is {stack.sandbox.origin}.
-In another terminal, connect the demo account, read one of its nine cars and lock it:
+Callers need an API key. One that may do everything was made for you: {stack.key}
+In another terminal in this directory, connect the demo account, read one of its nine cars and lock it:
 
   {first}
 

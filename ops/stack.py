@@ -1,11 +1,19 @@
 """The whole service on this machine: the simulated maker and, in front of it, the API as it is deployed."""
 
+import asyncio
+import base64
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.callers import ALL_SCOPES, Scope
+from common.clock import SystemClock
+from common.settings import Settings, load
+from ops.keys_book import KeyBook
+from ops.keys_command import open_store
 from ops.processes import OnLine, Server, free_port
 from sandbox.process import RunningSandbox, running_sandbox
 
@@ -23,6 +31,8 @@ class Stack:
 
     api: Server
     api_url: str
+    key: str
+    """An API key that may do everything."""
     sandbox: RunningSandbox
 
 
@@ -47,7 +57,8 @@ def running(
     inherited = {name: value for name, value in environ.items() if name not in _STEERS_THE_FRAMEWORK}
     defaults = {
         "ENVIRONMENT": "development",
-        "CALLERS": "open",
+        "CALLERS": "api_keys",
+        "TOKEN_KEYS": master_key(),
         "DOCUMENTS_URL": f"sqlite:///{(state_dir / 'draiv.db').resolve()}",
         "THREADS": "32",
     }
@@ -61,7 +72,26 @@ def running(
     ]
     with running_sandbox(event_step_s=event_step_s) as sandbox:
         settings = {**defaults, **inherited, "MYBMW_ORIGIN": sandbox.origin}
+        key = issue_key(settings)
         api = Server("The API", command, environ=settings, cwd=ROOT, log=state_dir / "api.log", on_line=on_line)
         with api:
             api.wait_until_answers(f"{api_url}/health", give_up=give_up)
-            yield Stack(api, api_url, sandbox)
+            yield Stack(api, api_url, key, sandbox)
+
+
+def master_key() -> str:
+    """A new master key, in the form of ``TOKEN_KEYS``."""
+    return f"local:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+def issue_key(environ: Mapping[str, str], scopes: frozenset[Scope] = ALL_SCOPES) -> str:
+    """A new API key of a new caller, in the store of a service with these variables. Raises SettingsError."""
+    return asyncio.run(_issued(load(environ), scopes))
+
+
+async def _issued(settings: Settings, scopes: frozenset[Scope]) -> str:
+    store = open_store(settings)
+    try:
+        return (await KeyBook(store, SystemClock()).issue("local", scopes)).text
+    finally:
+        await store.aclose()

@@ -13,7 +13,9 @@ from typing import Any
 
 import httpx
 
+from common.settings import Settings
 from ops.processes import Server, free_port
+from ops.stack import issue_key, master_key
 from sandbox.process import RunningSandbox, running_sandbox
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -22,8 +24,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 class Instance:
     """One server process and a client of it."""
 
-    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], log: Path, key: str) -> None:
         self._environ = environ
+        self._key = key
         self._log = log
         self.start()
 
@@ -39,7 +42,9 @@ class Instance:
         )
         self._server.__enter__()
         self._server.wait_until_answers(f"http://127.0.0.1:{port}/health")
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False, headers={"X-API-Key": self._key}
+        )
 
     def post(self, headers: Mapping[str, str] | None = None, /, **fields: Any) -> httpx.Response:  # noqa: ANN401
         """One request to the endpoint."""
@@ -95,15 +100,19 @@ def deployed(count: int, *, event_step_s: float = 0, **settings: str) -> Iterato
         environ = {
             **os.environ,
             "ENVIRONMENT": "development",
-            "CALLERS": "open",
+            "CALLERS": "api_keys",
+            "TOKEN_KEYS": master_key(),
             "DOCUMENTS_URL": f"sqlite:///{folder}/documents.db",
             "MYBMW_ORIGIN": maker.origin,
             "THREADS": "32",
             "POLL_INTERVAL_S": "0.02",
+            # What is measured sends more than any caller should.
+            **{name.upper(): "" for name in Settings.model_fields if name.startswith("limit_")},
             **settings,
         }
+        key = issue_key(environ)
         instances = []
         for number in range(count):
-            instances.append(Instance(environ, folder / f"log-{number}"))
+            instances.append(Instance(environ, folder / f"log-{number}", key))
             stack.callback(instances[-1].close)
         yield Deployment(instances, maker)

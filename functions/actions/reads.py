@@ -26,7 +26,7 @@ Projection = Callable[[Snapshot, Units], shapes.Shape]
 
 def freshness(envelope: Envelope) -> Freshness:
     """What the request says about the age of its data."""
-    return Freshness(0 if envelope.fresh else envelope.max_age_s, envelope.cache_only)
+    return Freshness(0 if envelope.fresh else envelope.max_age_s, envelope.cache_only, is_callers=True)
 
 
 def source(hit: Hit[Snapshot]) -> Source:

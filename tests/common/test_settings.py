@@ -11,14 +11,14 @@ SECRET = "planted-value-9Kd"
 
 def test_an_empty_environment_is_a_closed_production_service() -> None:
     settings = load({})
-    assert (settings.environment, settings.callers, settings.providers) == ("production", "", ("mybmw",))
+    assert (settings.environment, settings.callers, settings.providers) == ("production", (), ("mybmw",))
     assert settings.cors_origins == ()
     assert settings == Settings()
 
 
 def test_a_variable_is_the_fields_name_in_upper_case() -> None:
-    settings = load({"READ_TTL_S": "12.5", "CALLERS": "open", "read_ttl_s": "1", "LOG_KEY": SECRET})
-    assert (settings.read_ttl_s, settings.callers, settings.log_key) == (12.5, "open", SECRET)
+    settings = load({"READ_TTL_S": "12.5", "CALLERS": "api_keys", "read_ttl_s": "1", "LOG_KEY": SECRET, "TOKEN_KEYS": "k"})
+    assert (settings.read_ttl_s, settings.callers, settings.log_key) == (12.5, ("api_keys",), SECRET)
 
 
 def test_unknown_variables_are_ignored() -> None:
@@ -112,6 +112,27 @@ def test_a_bad_value_stops_the_service_and_only_its_variable_is_named(variable: 
     assert SECRET not in str(stopped.value)
     assert stopped.value.__cause__ is None
     assert stopped.value.__suppress_context__
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_whoever_reaches_the_port_is_let_in_on_a_laptop_only(environment: str) -> None:
+    at_home = {"CALLERS": "open", "ENVIRONMENT": "development", "TOKEN_KEYS": SECRET}
+    assert load(at_home).callers == ("open",)
+    for environ in ({"ENVIRONMENT": environment}, {}):
+        with pytest.raises(SettingsError, match="CALLERS"):
+            load({"CALLERS": "open", "TOKEN_KEYS": SECRET, **environ})
+    with pytest.raises(SettingsError, match="CALLERS"):
+        load({**at_home, "CALLERS": "open,api_keys"})
+
+
+def test_what_contradicts_itself_is_refused_without_its_value() -> None:
+    for environ in ({"CALLERS": "oidc", "TOKEN_KEYS": SECRET}, {"CALLERS": "api_keys", "KMS_KEY": SECRET}):
+        with pytest.raises(SettingsError, match=r"CALLERS|TOKEN_KEYS") as stopped:
+            load(environ)
+        assert SECRET not in str(stopped.value)
+    both = load({"CALLERS": "oidc,api_keys", "OIDC_ISSUERS": "[]", "TOKEN_KEYS": SECRET})
+    assert both.callers == ("oidc", "api_keys")
+    assert SECRET not in repr(both)
 
 
 def test_every_bad_variable_is_named_at_once() -> None:

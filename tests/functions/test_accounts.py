@@ -18,6 +18,7 @@ from common.errors import (
     CircuitOpen,
     NotSupported,
     ProviderBlocked,
+    RateLimitExceeded,
     RelinkRequired,
     StoreUnavailable,
     UpstreamError,
@@ -101,7 +102,8 @@ async def test_connecting_without_a_captcha_asks_the_maker_where_that_is_not_eno
 async def test_a_refused_login_links_nothing(world: World, documents: Documents) -> None:
     with pytest.raises(AuthenticationFailed):
         await world.accounts.connect(ME, "mybmw", form(password=WRONG, captcha="captcha-1"))
-    assert await documents.list("") == []
+    # Nothing but the failures themselves: the identity's and the caller's.
+    assert {key.partition("/")[0] for key in await documents.list("")} == {"lockouts"}
 
 
 async def test_a_refused_login_leaves_the_link_that_was_there(world: World) -> None:
@@ -161,11 +163,37 @@ async def test_a_caller_that_hangs_up_does_not_lose_the_login_that_spent_his_cap
     assert maker.calls["log_in"] == 1
 
 
-async def test_five_wrong_passwords_close_the_road_to_nobody(world: World) -> None:
-    for number in range(12):
+async def test_wrong_passwords_close_the_road_to_nobody_but_who_tries_them(world: World, maker: FakeMaker) -> None:
+    for number in range(3):
         with pytest.raises(AuthenticationFailed):
             await world.accounts.connect(STRANGER, "mybmw", form(password=WRONG, captcha=f"stranger-{number}"))
+    for number in range(3, 12):
+        with pytest.raises(RateLimitExceeded) as locked:
+            await world.accounts.connect(STRANGER, "mybmw", form(password=WRONG, captcha=f"stranger-{number}"))
+        assert locked.value.retry_after_s is not None
+    assert maker.calls["log_in"] == 3
     assert (await world.linked()).principal == ME
+
+
+async def test_a_locked_form_is_refused_before_its_password_costs_anything(world: World, clock: ManualClock) -> None:
+    await world.linked()
+    for _ in range(3):
+        with pytest.raises(CaptchaRequired):
+            await world.accounts.by_credentials(ME, "mybmw", form(password=WRONG))
+    with pytest.raises(RateLimitExceeded):
+        await world.accounts.by_credentials(ME, "mybmw", form(password=WRONG))
+    # Whoever has proved himself on this instance before is not locked out by the guesses.
+    assert (await world.accounts.by_credentials(ME, "mybmw", form())).principal == ME
+    clock.advance(31)
+    with pytest.raises(CaptchaRequired):
+        await world.accounts.by_credentials(ME, "mybmw", form(password=WRONG))
+
+
+async def test_two_hundred_identical_forms_at_once_are_one_try(world: World, clock: ManualClock) -> None:
+    link = await world.linked()
+    other = build_world(world.documents, clock, world.maker)
+    found = await asyncio.gather(*(other.accounts.by_credentials(ME, "mybmw", form()) for _ in range(200)))
+    assert {one.account for one in found} == {link.account}
 
 
 async def test_a_failing_maker_is_left_alone(world: World, maker: FakeMaker) -> None:

@@ -1,15 +1,21 @@
 """Links: whose they are, and how they are found."""
 
+import base64
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from common.clock import ManualClock
+from common.crypto.keyset import Keyset
 from common.errors import AccountNotFound
-from common.stores.documents import Documents
+from common.stores.documents import Documents, open_documents
+from common.stores.sealed import SealedDocuments
+from common.vault import Vault
 from functions.links import Link, LinkBook, identity_of, mask
 from functions.providers.port import Account, Region
+from functions.storage import OF_ACCOUNTS, PLAIN
 from tests.support.fake_provider import FIRST, SECOND, vehicle
 from tests.support.tapped_documents import TappedDocuments, When
 from tests.support.world import ME, STRANGER
@@ -76,6 +82,12 @@ def test_an_identity_does_not_show_what_it_is_made_of() -> None:
 )
 def test_a_label_lets_the_owner_recognise_his_account_and_nobody_learn_it(username: str, shown: str) -> None:
     assert mask(username) == shown
+
+
+async def erase(book: LinkBook, link: Link) -> None:
+    """What a disconnect does to a link."""
+    await book.release_identity(link)
+    await book.remove(link)
 
 
 async def test_a_link_is_found_by_its_id_and_by_its_identity(book: LinkBook, clock: ManualClock) -> None:
@@ -150,7 +162,7 @@ async def test_a_link_that_is_ending_is_found_by_nobody_but_those_who_clear_up(
 
 async def test_ending_what_is_gone_is_not_found(book: LinkBook, clock: ManualClock) -> None:
     link = await new_link(book, clock)
-    await book.erase(link)
+    await erase(book, link)
     with pytest.raises(AccountNotFound):
         await book.end(link)
     with pytest.raises(AccountNotFound):
@@ -161,17 +173,17 @@ async def test_erasing_leaves_nothing_and_may_be_done_twice(
     book: LinkBook, clock: ManualClock, documents: Documents
 ) -> None:
     link = await new_link(book, clock)
-    await book.erase(link)
-    await book.erase(link)
+    await erase(book, link)
+    await erase(book, link)
     assert await documents.list("") == []
 
 
 async def test_erasing_the_old_link_leaves_the_identity_of_a_new_one(book: LinkBook, clock: ManualClock) -> None:
     old = await new_link(book, clock)
-    await book.erase(old)
+    await erase(book, old)
     new = await new_link(book, clock)
     assert new.account.id != old.account.id
-    await book.erase(old)
+    await erase(book, old)
     assert await book.find_by_identity(ME, new.identity) == new
 
 
@@ -183,11 +195,11 @@ async def test_an_identity_that_is_linked_again_while_it_is_being_erased_stays(
 
     async def overtake(when: When, operation: str, key: str) -> None:
         if (when, operation) == (When.BEFORE, "delete") and key.startswith("identities/") and not relinked:
-            await other_book.erase(old)
+            await erase(other_book, old)
             relinked.append(await new_link(other_book, clock))
 
     tapped.tap = overtake
-    await book.erase(old)
+    await erase(book, old)
     assert await book.of_principal(ME) == relinked
     assert await book.find_by_identity(ME, old.identity) == relinked[0]
 
@@ -210,10 +222,32 @@ async def test_a_link_deleted_while_they_are_listed_is_left_out(
 
     async def delete_first(when: When, operation: str, _key: str) -> None:
         if (when, operation) == (When.AFTER, "list"):
-            await other_book.erase(link)
+            await erase(other_book, link)
 
     tapped.tap = delete_first
     assert await book.of_principal(ME) == []
+
+
+async def test_links_whose_key_is_gone_are_swept_and_the_others_stay(
+    tmp_path: Path, clock: ManualClock, documents: Documents
+) -> None:
+    keyset = Keyset.parse("k1:" + base64.b64encode(bytes(32)).decode())
+    keys = open_documents(f"sqlite:///{tmp_path}/swept.keys.db")
+    vault = Vault(keys, keyset, clock)
+    book = LinkBook(SealedDocuments(documents, vault, keyset, accounts=OF_ACCOUNTS, plain=PLAIN))
+    links = []
+    for username in ("one@example.com", "two@example.com"):
+        identity = identity_of(ME, "mybmw", Region.REST_OF_WORLD, username)
+        account = Account(await book.account_id_for(identity), "mybmw", Region.REST_OF_WORLD)
+        await vault.create(account.id, "mybmw", ME)
+        links.append(Link(account, ME, identity, "o***", clock.utc(), "no hash"))
+        await book.put(links[-1])
+    await vault.shred(links[0].account.id)
+    assert await book.of_principal(ME) == [links[1]]
+    await book.sweep(ME)
+    assert len(await documents.list("links")) == 1
+    assert await book.of_principal(ME) == [links[1]]
+    await vault.aclose()
 
 
 async def test_vehicles_are_remembered_with_their_time_and_survive(

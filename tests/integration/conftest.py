@@ -1,5 +1,6 @@
 """The whole service against the simulated maker: a real sandbox process, a real document store, real sockets."""
 
+import base64
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,10 @@ IX = "WBA00000000DEMO01"
 M340I = "WBA00000000DEMO03"
 """A petrol car."""
 
+MASTER_KEY = "test:" + base64.b64encode(bytes(range(32))).decode()
+"""Seals what tests store."""
+NO_LIMITS = {name: "" for name in Settings.model_fields if name.startswith("limit_")}
+"""For tests that are about something else and ask a lot."""
 _numbers = itertools.count()
 
 
@@ -116,10 +121,12 @@ def make_api(sandbox: RunningSandbox, tmp_path: Path) -> Iterator[MakeApi]:
     def make(clock: Clock | None = None, **settings: Any) -> Api:
         values = {
             "environment": "development",
-            "callers": "open",
+            "callers": ("open",),
+            "token_keys": MASTER_KEY,
             "documents_url": f"sqlite:///{tmp_path}/documents.db",
             "mybmw_origin": sandbox.origin,
             "poll_interval_s": 0.01,
+            **NO_LIMITS,
             **settings,
         }
         app = build(Settings(**values), clock=clock)

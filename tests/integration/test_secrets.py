@@ -17,8 +17,9 @@ from functions.app import build
 from functions.wire import RawRequest
 
 origin, database, plan = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-app = build(Settings(environment="development", callers="open", documents_url=f"sqlite:///{database}",
-                     mybmw_origin=origin, poll_interval_s=0.01, read_attempts=1, log_level="DEBUG"))
+app = build(Settings(environment="development", callers=("open",), documents_url=f"sqlite:///{database}",
+                     token_keys="test:" + "A" * 43 + "=", mybmw_origin=origin, poll_interval_s=0.01,
+                     read_attempts=1, log_level="DEBUG"))
 account = None
 for step in plan:
     step = {k: (account if v == "$account" else v) for k, v in step.items()}

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from sandbox.process import RunningSandbox
-from tests.integration.conftest import PASSWORD, captcha
+from tests.integration.conftest import MASTER_KEY, PASSWORD, captcha
+from tests.support.keys import issued_key
 
 
 def free_port() -> int:
@@ -61,6 +62,7 @@ def environ(sandbox: RunningSandbox, tmp_path: Path) -> dict[str, str]:
     return {
         "CALLERS": "open",
         "ENVIRONMENT": "development",
+        "TOKEN_KEYS": MASTER_KEY,
         "DOCUMENTS_URL": f"sqlite:///{tmp_path}/documents.db",
         "MYBMW_ORIGIN": sandbox.origin,
         "THREADS": "16",
@@ -100,11 +102,13 @@ def test_the_api_is_served_by_the_ordinary_command_line(environ: dict[str, str],
 
 
 def test_staging_says_so_and_prefers_its_own_settings(environ: dict[str, str], tmp_path: Path) -> None:
-    environ |= {"ENVIRONMENT": "production", "CALLERS": "", "STAGING_CALLERS": "open"}
+    environ |= {"ENVIRONMENT": "production", "CALLERS": "", "STAGING_CALLERS": "api_keys"}
+    key = issued_key(environ, "staging")
     with serving("bmw_api_staging", tmp_path / "log", **environ) as (client, _process):
-        answered = client.post("/", json={"action": "actions"})
+        answered = client.post("/", json={"action": "actions"}, headers={"x-api-key": key})
         assert answered.status_code == 200
         assert answered.json()["environment"] == "staging"
+        assert client.post("/", json={"action": "actions"}).status_code == 401
 
 
 def test_the_health_target_answers_health_at_its_root_and_commands_nothing(

@@ -10,7 +10,7 @@ def test_a_dotted_path_leads_to_what_is_there_and_to_nothing_where_nothing_is() 
 
 
 def test_requests_share_a_connection_and_name_their_reply(stack: Stack) -> None:
-    client = Client(stack.api_url)
+    client = Client(stack.api_url, stack.key)
     assert client.post({"action": "actions"}).at("result.count") > 20
     refused = client.post({"action": "teleport"})
     assert (refused.status, refused.at("error.code")) == (400, "UNKNOWN_ACTION")

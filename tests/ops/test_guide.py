@@ -16,7 +16,7 @@ PAGES = re.findall(r"^curl -s http://127\.0\.0\.1:8080(/\w+)$", GUIDE, re.MULTIL
 
 
 def test_every_example_of_the_guide_works_in_the_order_of_the_guide(stack: Stack) -> None:
-    client = Client(stack.api_url)
+    client = Client(stack.api_url, stack.key)
     known: dict[str, str] = {}
     answered: dict[str, bool] = {}
     for example, header, value in EXAMPLES:
@@ -46,7 +46,7 @@ def test_every_example_of_the_guide_works_in_the_order_of_the_guide(stack: Stack
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_of_the_guide_is_there(stack: Stack, page: str) -> None:
-    client = Client(stack.api_url)
+    client = Client(stack.api_url, stack.key)
     assert client.get(page).status == 200
     client.close()
 

@@ -9,7 +9,14 @@ import pytest
 from ops.client import Client
 from ops.stack import Stack
 
-HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+def head(stack: Stack, length: bytes) -> bytes:
+    """Everything before the body."""
+    key = f"X-API-Key: {stack.key}\r\n".encode()
+    return b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + key + length + b"\r\n\r\n"
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
 
 
 def exchange(url: str, sent: bytes) -> tuple[int, bytes]:
@@ -25,7 +32,7 @@ def exchange(url: str, sent: bytes) -> tuple[int, bytes]:
 
 
 def test_a_chunked_body_is_read(stack: Stack) -> None:
-    status, body = exchange(stack.api_url, HEAD + b'14\r\n{"action":"actions"}\r\n0\r\n\r\n')
+    status, body = exchange(stack.api_url, head(stack, CHUNKED) + b'14\r\n{"action":"actions"}\r\n0\r\n\r\n')
     assert (status, json.loads(body)["success"]) == (200, True)
 
 
@@ -40,19 +47,18 @@ def test_a_chunked_body_is_read(stack: Stack) -> None:
     ids=["bad end of a chunk", "a request behind it", "bad size", "cut short"],
 )
 def test_a_malformed_chunked_body_is_refused_with_the_contracts_error(stack: Stack, chunks: bytes) -> None:
-    status, body = exchange(stack.api_url, HEAD + chunks)
+    status, body = exchange(stack.api_url, head(stack, CHUNKED) + chunks)
     assert status == 400
     assert json.loads(body)["error"]["code"] == "VALIDATION_ERROR"
 
 
 def test_a_body_that_ends_before_its_length_is_refused_with_the_contracts_error(stack: Stack) -> None:
-    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
-    status, body = exchange(stack.api_url, head + b'{"action":"actions"}')
+    status, body = exchange(stack.api_url, head(stack, b"Content-Length: 100") + b'{"action":"actions"}')
     assert status == 400
     assert json.loads(body)["error"]["code"] == "VALIDATION_ERROR"
 
 
 def test_the_server_speaks_gunicorns_http(stack: Stack) -> None:
-    client = Client(stack.api_url)
+    client = Client(stack.api_url, stack.key)
     assert client.get("/health").headers["server"] == "gunicorn"
     client.close()

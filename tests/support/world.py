@@ -12,6 +12,8 @@ from common.callers import ALL_SCOPES, Caller, Scope
 from common.clock import ManualClock
 from common.errors import ProviderError
 from common.metrics import Metrics
+from common.ratelimit_fixed import FixedLimiter
+from common.ratelimit_moving import MovingLimiter
 from common.retry import ReadRetry, RetryBudget
 from common.settings import Settings
 from common.stores.documents import Documents
@@ -24,11 +26,14 @@ from functions.command_record import Record
 from functions.command_slot import CommandSlots
 from functions.commands import CommandManager
 from functions.idempotency import IdempotencyClaims
+from functions.limits import LimitPolicy, RequestLimits
 from functions.links import Link, LinkBook, identity_of, mask
+from functions.login_guard import LoginGuard
 from functions.providers.port import Account, Credentials, Provider, Region
 from functions.providers.registry import Parts, Providers
 from functions.snapshot import Snapshot
 from functions.step_up import Capped, StepUp
+from functions.storage import NoKeys
 from functions.tokens import TokenKeeper, TokenSet
 from functions.upstream import BreakerKey, Upstream
 from functions.vehicles import VehicleList, VehicleManager
@@ -109,6 +114,7 @@ def build_world(
     require_key: bool = False,
     confirm: frozenset[str] = frozenset(),
     caps_per_hour: Mapping[Capped, int] | None = None,
+    limits: LimitPolicy | None = None,
 ) -> World:
     """An instance. Two on one store and one maker stand for two instances of a deployment."""
     maker = maker or FakeMaker(clock)
@@ -164,8 +170,11 @@ def build_world(
         providers=providers,
         links=links,
         tokens=tokens,
+        keys=NoKeys(),
         documents=documents,
         upstream=upstream,
+        guard=LoginGuard(documents, clock),
+        limits=RequestLimits(limits or LimitPolicy(), FixedLimiter(clock), MovingLimiter(clock)),
         clock=clock,
         link_cache=link_cache,
         session_cache=sessions,

@@ -93,11 +93,11 @@ async def test_old_data_are_marked_stale(driver: Driver, maker: FakeMaker, clock
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, Freshness()),
-        ({"fresh": True}, Freshness(0)),
-        ({"max_age_s": 60}, Freshness(60)),
-        ({"max_age_s": 0}, Freshness(0)),
-        ({"cache_only": True, "max_age_s": 60}, Freshness(60, cache_only=True)),
+        ({}, Freshness(is_callers=True)),
+        ({"fresh": True}, Freshness(0, is_callers=True)),
+        ({"max_age_s": 60}, Freshness(60, is_callers=True)),
+        ({"max_age_s": 0}, Freshness(0, is_callers=True)),
+        ({"cache_only": True, "max_age_s": 60}, Freshness(60, cache_only=True, is_callers=True)),
     ],
 )
 def test_a_request_says_how_old_its_data_may_be(fields: dict[str, Any], expected: Freshness) -> None:

@@ -161,8 +161,16 @@ def test_units_change_values_and_no_names(project: Projection) -> None:
     assert shown(project, EMPTY) == shown(project, EMPTY, "imperial")
 
 
+def test_what_only_one_maker_reports_is_shown_and_where_the_car_goes_only_to_who_may_know() -> None:
+    speed = {"tripComputer.averageSpeed": {"value": "48", "unit": "km/h"}}
+    car = replace(RICH, extra={"location.destination": {"value": "x"}, **speed})
+    assert set(_status(car, "metric").result()["extra"]) == {"location.destination", *speed}
+    assert _status_without_location(car, "metric").result()["extra"] == speed
+    assert "extra" not in _status(RICH, "metric").result()
+
+
 def test_every_part_of_a_snapshot_is_shown_somewhere_in_the_status() -> None:
-    unseen = {"info", "fetched_at", "unavailable", "unknown", "measured", "capabilities"}
+    unseen = {"info", "fetched_at", "unavailable", "unknown", "extra", "measured", "capabilities"}
     for one in fields(Snapshot):
         if one.name not in unseen:
             without: dict[str, Any] = {one.name: getattr(EMPTY, one.name)}
