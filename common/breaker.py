@@ -155,6 +155,13 @@ class CircuitBreaker:
         """Close and forget everything."""
         self._decide(lambda _: self._core.reset())
 
+    def told(self, for_s: float, by: type[ApiError] | None) -> None:
+        """Another instance rejects calls for ``for_s`` more seconds, because of an error of kind ``by`` if it says so.
+
+        Opens this one, where it is closed; from there on it finds out for itself.
+        """
+        self._decide(lambda now: self._core.told(now, for_s, by))
+
     def report_success(self, permit: Permit) -> None:
         """For permits."""
         self._decide(lambda now: self._core.succeeded(permit.generation, now, now - permit.since))

@@ -107,6 +107,12 @@ class BreakerCore:
         self._start_open(now, Reason.HOLD, self._believed(retry_after_s) or self._tuning.hold_s)
         self.held_by = by
 
+    def told(self, now: float, for_s: float, by: type[ApiError] | None) -> None:
+        """Somebody else has found the service failing. Believed only while this one knows nothing of it."""
+        if self.state is State.CLOSED and for_s > 0:
+            self._start_open(now, Reason.TOLD, min(for_s, self._tuning.max_wait_s))
+            self.held_by = by
+
     def ignored(self, generation: int) -> None:
         """A call ended in a way that says nothing about the maker: the next one may probe."""
         if generation == self.generation and self.state is State.HALF_OPEN:

@@ -28,6 +28,8 @@ class Reason(Enum):
     FAILURE_RATE = "failure_rate"
     SLOW_RATE = "slow_rate"
     HOLD = "hold"
+    TOLD = "told"
+    """By another instance, which has seen it fail."""
     RECOVERY_DUE = "recovery_due"
     PROBE_FAILED = "probe_failed"
     PROBE_SLOW = "probe_slow"

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from common.cache_records import CacheStats, Evicted, Hit
+from common.cache_records import Aged, CacheStats, Evicted, Hit
 from common.clock import Clock, SystemClock
 from common.failure_memory import FailureKind, FailureMemory, by_error_tree, fresh_copy
 from common.loops import needs_loop
@@ -21,7 +21,7 @@ from common.lru import ENTRY_OVERHEAD_BYTES, ByteLru, Entry
 from common.memory import MemoryPressure, MemoryReading
 from common.singleflight import Flight, SingleFlight
 
-__all__ = ["Cache", "CacheStats", "Evicted", "FailureKind", "Hit", "Key"]
+__all__ = ["Aged", "Cache", "CacheStats", "Evicted", "FailureKind", "Hit", "Key"]
 
 V = TypeVar("V")
 
@@ -102,7 +102,7 @@ class Cache(Generic[V]):
     async def get_or_load(
         self,
         key: Key,
-        load: Callable[[], Awaitable[V]],
+        load: Callable[[], Awaitable[V | Aged[V]]],
         *,
         max_age_s: float | None = None,
         on_error_stale: bool = True,
@@ -117,25 +117,32 @@ class Cache(Generic[V]):
         key must name everything that its result depends on, whose it is included. It is cancelled when nobody waits
         any more. Its failure reaches all who wait; with ``on_error_stale`` an outage is answered with what is still
         kept, marked stale. Pass False where an older value would be wrong rather than merely old.
+
+        A load that gives :class:`Aged` answers for its own ``max_age_s``; whoever shares it and wants younger data
+        has his own load after it.
         """
         held = self._recall(key, max_age_s, on_error_stale=on_error_stale)
         if held is not None:
             return held
         await needs_loop()
-        with self._lock:
-            # Again, because something may have landed on the way to the loop.
-            held = self._recall(key, max_age_s, on_error_stale=on_error_stale)
-            if held is not None:
-                return held
-            self._misses += 1
-            flight = self._flights.board(key, lambda flight: self._load(key, flight, load), max_age_s)
-        try:
-            return await self._flights.outcome(key, flight)
-        except Exception as exc:
-            stand_in = self._stand_in(key, self._classify(exc)) if on_error_stale else None
-            if stand_in is None:
-                raise
-            return stand_in
+        while True:
+            with self._lock:
+                # Again, because something may have landed on the way to the loop.
+                held = self._recall(key, max_age_s, on_error_stale=on_error_stale)
+                if held is not None:
+                    return held
+                self._misses += 1
+                flight = self._flights.board(key, lambda flight: self._load(key, flight, load), max_age_s)
+                is_ours = flight.waiters == 1
+            try:
+                hit = await self._flights.outcome(key, flight)
+            except Exception as exc:
+                stand_in = self._stand_in(key, self._classify(exc)) if on_error_stale else None
+                if stand_in is None:
+                    raise
+                return stand_in
+            if is_ours or hit.loaded or max_age_s is None or hit.age_s < max_age_s:
+                return hit
 
     def invalidate(self, key: Key) -> bool:
         """Forget ``key``, and store nothing that was already being read; whether anything was held."""
@@ -222,12 +229,15 @@ class Cache(Generic[V]):
             self._stale_served += 1
             return Hit(entry.value, now - entry.read_at, True, entry.read_at)
 
-    async def _load(self, key: Key, flight: Flight[Hit[V]], load: Callable[[], Awaitable[V]]) -> Hit[V]:
+    async def _load(self, key: Key, flight: Flight[Hit[V]], load: Callable[[], Awaitable[V | Aged[V]]]) -> Hit[V]:
         with self._lock:
             self._loads += 1
-            read_at = self._clock.monotonic()
+            read_at, fresh_from, asked = self._clock.monotonic(), None, True
         try:
             value = await load()
+            if isinstance(value, Aged):
+                read_at = fresh_from = value.read_at
+                asked, value = value.loaded, value.value
             weight = self._weigh(value)
         except Exception as exc:
             self._remember(key, flight, exc)
@@ -236,8 +246,8 @@ class Cache(Generic[V]):
         with self._lock:
             now = self._clock.monotonic()
             if not flight.outdated:
-                self._store(key, value, weight, read_at=read_at, now=now)
-        return Hit(value, now - read_at, False, read_at, loaded=True)
+                self._store(key, value, weight, read_at=read_at, now=now, fresh_from=fresh_from)
+        return Hit(value, now - read_at, False, read_at, loaded=asked)
 
     def _remember(self, key: Key, flight: Flight[Hit[V]], exc: Exception) -> None:
         kind = self._classify(exc)
@@ -248,7 +258,9 @@ class Cache(Generic[V]):
                 self._count(Evicted.INVALIDATED, self._entries.drop(key))
             self._failures.remember(key, exc, kind, self._clock.monotonic())
 
-    def _store(self, key: Key, value: V, weight: int, *, read_at: float, now: float) -> None:
+    def _store(
+        self, key: Key, value: V, weight: int, *, read_at: float, now: float, fresh_from: float | None = None
+    ) -> None:
         self._failures.forget(key)
         self._entries.drop(key)
         self._count(Evicted.EXPIRED, self._entries.drop_dead(now))
@@ -256,7 +268,8 @@ class Cache(Generic[V]):
         if not self._entries.fits(weight):
             self._count(Evicted.TOO_LARGE, 1)
             return
-        fresh_until = now + self._ttl_s * self._uniform(1 - self._jitter, 1 + self._jitter)
+        since = now if fresh_from is None else fresh_from
+        fresh_until = since + self._ttl_s * self._uniform(1 - self._jitter, 1 + self._jitter)
         entry = Entry(value, weight, read_at, fresh_until, fresh_until + self._stale_if_error_s)
         self._count(Evicted.BUDGET, self._entries.add(key, entry))
 

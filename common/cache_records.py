@@ -20,7 +20,18 @@ class Hit(Generic[V]):
     stored_at_monotonic: float
     """The moment that ``age_s`` counts from."""
     loaded: bool = False
-    """This call waited for a load."""
+    """This call waited for a load, which asked the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aged(Generic[V]):
+    """What a load may return instead of a value: one that was read before the load began, elsewhere."""
+
+    value: V
+    read_at: float
+    """Monotonic seconds of this process; may lie before its start."""
+    loaded: bool
+    """Whether the source itself was asked."""
 
 
 class Evicted(Enum):

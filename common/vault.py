@@ -115,6 +115,10 @@ class Vault:
             raise KeyGone
         return key.box.open(rest, key.bound + framed(place))
 
+    def forget(self, account_id: str) -> None:
+        """Hold an account's key no longer: another instance has shredded it."""
+        self._held.invalidate(account_id)
+
     async def rewrap(self, account_id: str, active: str) -> str | None:
         """Wrap the account's key anew unless it is under ``active`` already; under which it was, None for no key.
 

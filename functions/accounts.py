@@ -8,7 +8,7 @@ a key that this process made for itself, so that the check costs microseconds an
 import asyncio
 import hmac
 import os
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,10 @@ class Verified:
     account_id: str
 
 
+async def _tell_nobody(_account_id: str) -> None:
+    pass
+
+
 class AccountManager:
     """The accounts that callers have linked."""
 
@@ -53,6 +57,7 @@ class AccountManager:
         clock: Clock,
         link_cache: Cache[Link],
         session_cache: Cache[Verified],
+        tell_unlinked: Callable[[str], Awaitable[None]] = _tell_nobody,
     ) -> None:
         self._providers = providers
         self._links = links
@@ -65,6 +70,7 @@ class AccountManager:
         self._clock = clock
         self._link_cache = link_cache
         self._sessions = session_cache
+        self._tell_unlinked = tell_unlinked
         self._process_key = os.urandom(32)
         self._flights: dict[tuple[str, str, bytes], asyncio.Task[Link]] = {}
 
@@ -119,6 +125,16 @@ class AccountManager:
         await needs_loop()
         await self._links.end(link)
         await self._erase(link)
+
+    def forget(self, account_id: str) -> None:
+        """Another instance says that an account is gone, or may be."""
+        # A session leads to a link, and without the link to nothing.
+        self._link_cache.invalidate_where(lambda key: isinstance(key, tuple) and key[-1] == account_id)
+        self._tokens.forget(account_id)
+
+    def forget_all(self) -> None:
+        """Word of what is gone may have been missed."""
+        self._link_cache.clear()
 
     def _proof(self, identity: str, password: str) -> bytes:
         return hmac.digest(self._process_key, f"{identity}\x00{password}".encode(), "sha256")
@@ -206,6 +222,7 @@ class AccountManager:
         # At once: the link is marked as ending, so nobody can load it again.
         self._link_cache.invalidate(("link", link.principal, account_id))
         self._sessions.invalidate(("session", link.identity))
+        await self._tell_unlinked(account_id)
         log_in = self._providers.get(link.account.provider).log_in
         if log_in is not None:
             await log_in.forget(account_id)

@@ -163,7 +163,7 @@ class CommandOutcomes:
             return record
         executed = state == "executed"
         if executed:
-            self._vehicles.invalidate(record.account_id, record.vin)
+            await self._vehicles.changed(record.account_id, record.vin)
         return await self._ledger.advance(
             record,
             state=state,

@@ -224,7 +224,7 @@ class CommandManager:
             raise error from failure
         finally:
             # What is cached was read before the command; what it did to the car has yet to be seen.
-            self._vehicles.invalidate(record.account_id, record.vin)
+            await self._vehicles.changed(record.account_id, record.vin)
         try:
             return await self._ledger.advance(
                 record,

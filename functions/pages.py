@@ -59,7 +59,7 @@ class StoreCheck:
 class Pages:
     """The service's own pages, by path."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, each by its name
         self,
         *,
         settings: Settings,
@@ -69,6 +69,7 @@ class Pages:
         upstream: Upstream,
         caches: tuple[Cache[Any], ...],
         store: StoreCheck,
+        shared_state: Callable[[], str],
         health_at_root: bool = False,
     ) -> None:
         self._settings = settings
@@ -78,6 +79,7 @@ class Pages:
         self._upstream = upstream
         self._caches = caches
         self._store = store
+        self._shared_state = shared_state
         self._started_s = clock.monotonic()
         self._pages: dict[str, Callable[[RawRequest], Awaitable[Reply]]] = {
             "/health": self._health,
@@ -93,9 +95,11 @@ class Pages:
         return await self._pages[request.path](request)
 
     async def _health(self, _request: RawRequest) -> Reply:
-        store = await self._store.state()
+        store, shared = await self._store.state(), self._shared_state()
         breakers = self._breakers.snapshots()
-        troubled = store == "slow" or any(b.state is not State.CLOSED for b in breakers.values())
+        troubled = (
+            store == "slow" or shared == "degraded" or any(b.state is not State.CLOSED for b in breakers.values())
+        )
         status = "unhealthy" if store == "unavailable" else "degraded" if troubled else "healthy"
         payload = {
             "status": status,
@@ -106,7 +110,7 @@ class Pages:
             "uptime_s": round(self._clock.monotonic() - self._started_s, 1),
             "checks": {
                 "token_store": store,
-                "shared_state": "in memory: this instance only",
+                "shared_state": shared,
                 "providers": {name: self._provider(name, breakers) for name in self._settings.providers},
             },
             "metrics": {

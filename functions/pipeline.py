@@ -6,6 +6,8 @@ the action -> encode -> one log event and the metrics, whatever happened.
 Steps that answer from memory do not wait, so a cached read never leaves the server's thread (:mod:`common.loops`).
 """
 
+from collections.abc import Awaitable, Callable
+
 from common.callers import Callers
 from common.clock import Clock
 from common.errors import ApiError, EndpointNotFound, InternalError, MethodNotAllowed, RequestError, ValidationFailed
@@ -29,6 +31,7 @@ class Pipeline:
         clock: Clock,
         callers: Callers,
         pages: Pages,
+        fence: Callable[[], Awaitable[None]],
         telemetry: Telemetry,
         max_body_bytes: int,
         cors_origins: tuple[str, ...] = (),
@@ -37,6 +40,7 @@ class Pipeline:
         self._clock = clock
         self._callers = callers
         self._pages = pages
+        self._fence = fence
         self._telemetry = telemetry
         self._decoder = Decoder(max_body_bytes)
         self._cors_origins = frozenset(cors_origins)
@@ -84,6 +88,8 @@ class Pipeline:
         except RequestError:
             await self._dispatcher.count_unreadable(trail.caller, trail)
             raise
+        # Before anything that is held is believed: another instance may have voided it.
+        await self._fence()
         served = await self._dispatcher.serve(envelope, trail.caller, _idempotency_key(request), trail)
         return self._encode(served, trail)
 

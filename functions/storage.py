@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from common.clock import Clock
+from common.crypto.errors import KeyGone
 from common.settings import Settings
 from common.stores.documents import Documents, open_documents
 from common.stores.sealed import AccountOf, OnBroken, SealedDocuments, segment
@@ -32,6 +33,18 @@ class AccountKeys(Protocol):
         """Delete it for good."""
         ...
 
+    def forget(self, account_id: str) -> None:
+        """Hold it in memory no longer."""
+        ...
+
+    async def seal(self, account_id: str, place: str, plaintext: bytes) -> bytes:
+        """Seal something for the account, at this place only."""
+        ...
+
+    async def open(self, account_id: str, place: str, sealed: bytes) -> bytes:
+        """What :meth:`seal` was given; raises KeyGone, SealBroken, StoreUnavailable."""
+        ...
+
 
 class NoKeys:
     """For a deployment that lets nobody in, and for tests that seal nothing."""
@@ -42,6 +55,17 @@ class NoKeys:
     async def shred(self, account_id: str) -> bool:  # noqa: ARG002 - the port's signature
         """There is none."""
         return False
+
+    def forget(self, account_id: str) -> None:
+        """There is none."""
+
+    async def seal(self, account_id: str, place: str, plaintext: bytes) -> bytes:  # noqa: ARG002 - the port's
+        """Nothing is sealed without keys."""
+        raise KeyGone
+
+    async def open(self, account_id: str, place: str, sealed: bytes) -> bytes:  # noqa: ARG002 - the port's
+        """Nothing is opened without keys."""
+        raise KeyGone
 
 
 def open_storage(

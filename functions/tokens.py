@@ -68,6 +68,10 @@ RefreshObserver = Callable[[str, str], None]
 """Told the provider and how each rotation ended: ``rotated``, ``reused``, ``invalid_grant``, ``failed``."""
 
 
+async def _tell_nobody(_account_id: str) -> None:
+    pass
+
+
 class TokenKeeper:
     """Stores and rotates the tokens of accounts, one document each, under ``tokens/<account id>``."""
 
@@ -78,11 +82,14 @@ class TokenKeeper:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         observe: RefreshObserver = lambda _provider, _outcome: None,
+        announce: Callable[[str], Awaitable[None]] = _tell_nobody,
     ) -> None:
+        """``announce`` is told the account of each rotation that was written, and must not raise."""
         self._documents = documents
         self._clock = clock
         self._sleep = sleep
         self._observe = observe
+        self._announce = announce
         self._held: dict[str, TokenSet] = {}
         self._unsaved: dict[str, _Rotation] = {}
         self._flights: dict[str, asyncio.Task[TokenSet]] = {}
@@ -240,6 +247,7 @@ class TokenKeeper:
             raise StoreUnavailable
         self._unsaved.pop(account_id, None)
         self._held[account_id] = tokens
+        await self._announce(account_id)
         return tokens
 
     async def _after_invalid_grant(

@@ -4,7 +4,7 @@ Breakers are kept by (provider, region, kind) and never by user: a stranger's fi
 road for everybody else.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -19,16 +19,31 @@ Kind = Literal["read", "command", "auth"]
 BreakerKey = tuple[str, str, Kind]
 
 
+Learn = Callable[[BreakerKey], Awaitable[None]]
+"""Told of each call to come: other instances may know that it is in vain."""
+
+
+async def _alone(_key: BreakerKey) -> None:
+    pass
+
+
 class Upstream:
     """The guarded road to the makers."""
 
     def __init__(
-        self, breakers: Breakers[BreakerKey], retry: ReadRetry, clock: Clock, deadlines_s: Mapping[Kind, float]
+        self,
+        breakers: Breakers[BreakerKey],
+        retry: ReadRetry,
+        clock: Clock,
+        deadlines_s: Mapping[Kind, float],
+        *,
+        learn: Learn = _alone,
     ) -> None:
         self._breakers = breakers
         self._retry = retry
         self._clock = clock
         self._deadlines_s = deadlines_s
+        self._learn = learn
         self._last_success: dict[str, datetime] = {}
 
     async def read(self, account: Account, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -47,7 +62,9 @@ class Upstream:
     async def _guarded(
         self, account: Account, kind: Kind, call: Callable[[], Coroutine[Any, Any, T]], deadline: Deadline
     ) -> T:
-        breaker = self._breakers.get((account.provider, account.region.value, kind))
+        key: BreakerKey = (account.provider, account.region.value, kind)
+        await self._learn(key)
+        breaker = self._breakers.get(key)
         answer = await breaker.call(lambda: deadline.run(call()))
         self._last_success[account.provider] = self._clock.utc()
         return answer

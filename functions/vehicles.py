@@ -4,9 +4,9 @@ import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from common.cache import Cache, Hit
+from common.cache import Aged, Cache, Hit
 from common.clock import Clock
 from common.errors import CacheMiss, NotSupported, RateLimitExceeded, ValidationFailed, VehicleNotFound
 from common.loops import needs_loop
@@ -52,6 +52,41 @@ async def _admit_all(_account_id: str, _vin: str) -> None:
     pass
 
 
+class Share(Protocol):
+    """Snapshots that instances read for each other."""
+
+    async def fetch(
+        self, account_id: str, vin: str, load: Callable[[], Awaitable[Snapshot]], max_age_s: float | None
+    ) -> Aged[Snapshot]:
+        """What any instance has read less than ``max_age_s`` ago, or what this one reads now; raises as ``load``."""
+        ...
+
+    async def invalidate(self, account_id: str, vin: str) -> None:
+        """Nobody gets what was read before now."""
+        ...
+
+
+class NoShare:
+    """A single instance."""
+
+    async def fetch(
+        self,
+        account_id: str,  # noqa: ARG002 - the port's signature
+        vin: str,  # noqa: ARG002
+        load: Callable[[], Awaitable[Snapshot]],
+        max_age_s: float | None,  # noqa: ARG002
+    ) -> Snapshot:
+        """Read."""
+        return await load()
+
+    async def invalidate(self, account_id: str, vin: str) -> None:
+        """There is nothing to forget."""
+
+
+async def _tell_nobody(_account_id: str) -> None:
+    pass
+
+
 class VehicleManager:
     """Lists vehicles and reads their snapshots."""
 
@@ -68,6 +103,8 @@ class VehicleManager:
         list_ttl_s: float,
         read_ttl_s: float = 300.0,
         admit_forced_read: AdmitForcedRead = _admit_all,
+        share: Share | NoShare | None = None,
+        tell_changed: Callable[[str], Awaitable[None]] = _tell_nobody,
     ) -> None:
         self._providers = providers
         self._links = links
@@ -79,6 +116,8 @@ class VehicleManager:
         self._list_ttl_s = list_ttl_s
         self._read_ttl_s = read_ttl_s
         self._admit_forced_read = admit_forced_read
+        self._share = share or NoShare()
+        self._tell_changed = tell_changed
 
     async def list(self, link: Link, freshness: Freshness = ANY_AGE) -> VehicleList:
         """The maker's own list of the account's vehicles, trusted for a day."""
@@ -132,7 +171,9 @@ class VehicleManager:
         load = functools.partial(
             self._snapshots.get_or_load,
             key,
-            lambda: self._upstream.read(link.account, read),
+            lambda: self._share.fetch(
+                link.account.id, vehicle.vin, lambda: self._upstream.read(link.account, read), freshness.max_age_s
+            ),
             max_age_s=freshness.max_age_s,
             # Who asks for data of a certain age must not be given older data without having said so.
             on_error_stale=freshness.max_age_s is None,
@@ -167,9 +208,17 @@ class VehicleManager:
         self._snapshots.invalidate_where(("snapshot", account_id))
         self._images.invalidate_where(("image", account_id))
 
-    def invalidate(self, account_id: str, vin: str) -> None:
-        """The vehicle's state has changed or may have: what is held is not true any more."""
+    async def changed(self, account_id: str, vin: str) -> None:
+        """The vehicle's state has changed or may have: what any instance holds of it is not true any more."""
         self._snapshots.invalidate(("snapshot", account_id, vin))
+        await self._share.invalidate(account_id, vin)
+        # Once more: a load may have taken it from the others in between.
+        self._snapshots.invalidate(("snapshot", account_id, vin))
+        await self._tell_changed(account_id)
+
+    def forget_snapshots(self, account_id: str) -> None:
+        """Another instance says that an account's vehicles have changed."""
+        self._snapshots.invalidate_where(("snapshot", account_id))
 
     def _is_forced(self, freshness: Freshness) -> bool:
         return freshness.is_callers and freshness.max_age_s is not None and freshness.max_age_s < self._read_ttl_s

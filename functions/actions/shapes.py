@@ -248,9 +248,7 @@ def status(snapshot: Snapshot, units: Units, *, with_location: bool) -> Shape:
     if unknown:
         shape.fields["unknown_values"] = unknown
     # What only this maker reports, under its own names.
-    extra = {
-        name: value for name, value in snapshot.extra.items() if with_location or not name.startswith("location.")
-    }
+    extra = {name: value for name, value in snapshot.extra.items() if with_location or not name.startswith("location.")}
     if extra:
         shape.fields["extra"] = extra
     return shape

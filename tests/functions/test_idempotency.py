@@ -117,7 +117,7 @@ async def test_a_request_refused_before_anything_was_sent_may_be_made_again(
     with pytest.raises(NotSupported):
         await driver.request(key=key)
     car.snapshot = able
-    driver.world.vehicles.invalidate(driver.link.account.id, FIRST)
+    await driver.world.vehicles.changed(driver.link.account.id, FIRST)
     assert not (await driver.request(key=key)).deduplicated
 
 

@@ -356,7 +356,7 @@ async def test_invalidating_has_one_vehicle_read_again(world: World, link: Link,
     first, other = [await world.vehicles.find(link, vin) for vin in (FIRST, SECOND)]
     for vehicle in (first, other):
         await world.vehicles.snapshot(link, vehicle)
-    world.vehicles.invalidate(link.account.id, FIRST)
+    await world.vehicles.changed(link.account.id, FIRST)
     assert (await world.vehicles.snapshot(link, first)).loaded
     assert not (await world.vehicles.snapshot(link, other)).loaded
 

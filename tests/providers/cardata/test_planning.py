@@ -1,0 +1,123 @@
+"""The planner on live facts, against the sandbox: right, and for nothing."""
+
+from datetime import timedelta
+
+import pytest
+
+from common.errors import RelinkRequired, UpstreamError
+from functions.providers.cardata import descriptors as d
+from functions.providers.cardata import planner as p
+from functions.providers.cardata.planning import LOOKED_UP_FOR_S
+from functions.providers.cardata.signals import Signal
+from functions.providers.port import ReadPlan
+from tests.providers.cardata.harness import I4, X1, Bench
+
+
+@pytest.fixture
+async def linked(bench: Bench) -> Bench:
+    await bench.link()
+    await bench.cardata.vehicles.list_vehicles(bench.account)
+    return bench
+
+
+async def plan(bench: Bench, vin: str = I4, *, forced: bool = False) -> ReadPlan:
+    return await bench.cardata.planner.plan(bench.account, await bench.vehicle(vin), None, forced=forced)
+
+
+async def read(bench: Bench, vin: str = I4) -> None:
+    await bench.cardata.vehicles.read_vehicle(bench.account, await bench.vehicle(vin))
+
+
+async def test_planning_spends_nothing(linked: Bench) -> None:
+    before, sent = linked.used(), len(linked.requests)
+
+    assert (await plan(linked)).source == "poll"
+    await linked.cardata.planner.quota(linked.account)
+
+    assert (linked.used(), len(linked.requests)) == (before, sent)
+
+
+async def test_a_reading_makes_the_next_one_wait(linked: Bench) -> None:
+    await read(linked)
+
+    assert (await plan(linked)).source == "cache"
+    assert (await plan(linked, X1)).source == "poll"
+    assert (await plan(linked, forced=True)).source == "poll"
+    linked.advance((await plan(linked)).max_age_s)
+    assert (await plan(linked)).source == "poll"
+
+
+async def test_reads_in_a_row_are_planned_from_memory(linked: Bench) -> None:
+    await read(linked)
+    vehicle = await linked.vehicle(I4)
+    first = await linked.cardata.planner.plan(linked.account, vehicle, None, forced=False)
+
+    # Without a loop: an `await` that has to wait would show.
+    step = linked.cardata.planner.plan(linked.account, vehicle, None, forced=False)
+    with pytest.raises(StopIteration) as done:
+        step.send(None)
+
+    assert done.value.value.source == first.source == "cache"
+    linked.advance(LOOKED_UP_FOR_S)
+    assert (await plan(linked)).source == "cache"
+
+
+async def charge(bench: Bench, status: str) -> None:
+    now = bench.clock.utc()
+    signal = Signal(status, None, now, now, "rest")
+    await bench.cardata.signals.upsert(bench.account.id, I4, {d.CHARGING_STATUS: signal})
+    bench.advance(LOOKED_UP_FOR_S)
+
+
+async def test_a_charging_car_is_read_more_often_and_a_charged_one_less(linked: Bench) -> None:
+    await read(linked)
+    idle = (await plan(linked)).max_age_s
+    await charge(linked, d.CHARGING_ACTIVE)
+    charging = (await plan(linked)).max_age_s
+    await charge(linked, "NOCHARGING")
+    charged = (await plan(linked)).max_age_s
+
+    assert charging < idle < charged
+
+
+async def test_the_stream_is_trusted_while_it_is_up_and_brings_the_state_of_charge(linked: Bench) -> None:
+    await read(linked)
+    linked.advance(2 * 3_600)
+    until = linked.clock.utc() + timedelta(seconds=60)
+    await linked.cardata.streams.beat(linked.account.id, until)
+    assert (await plan(linked)).source == "poll"
+
+    now = linked.clock.utc()
+    streamed = {d.SOC[0]: Signal(70.5, "%", now, now, "stream")}
+    await linked.cardata.signals.upsert(linked.account.id, I4, streamed)
+
+    assert (await plan(linked)).source == "stream"
+    found = await linked.cardata.vehicles.recall(linked.account, await linked.vehicle(I4))
+    assert found is not None
+    assert found.fuel_and_battery.battery_percent == 70
+    assert found.fetched_at == now
+    await linked.cardata.streams.beat(linked.account.id, until + timedelta(seconds=60))
+    linked.advance(121)
+    assert (await plan(linked)).source == "poll"
+
+
+async def test_a_failed_request_makes_the_next_one_wait_too(linked: Bench) -> None:
+    linked.sandbox.fault(match={"path": "telematicData"}, fault="cu", code="CU-500", times=1)
+    with pytest.raises(UpstreamError):
+        await read(linked)
+
+    assert (await plan(linked)).source == "cache"
+    assert (await plan(linked, forced=True)).source == "poll"
+    linked.advance(p.RETRY_UNKNOWN_S)
+    assert (await plan(linked)).source == "poll"
+    await read(linked)
+    linked.advance(p.IDLE_AT_MOST_S)
+    assert (await plan(linked)).source == "poll"
+
+
+async def test_a_link_that_is_dead_has_no_plan(linked: Bench) -> None:
+    linked.sandbox.revoke_refresh(linked.sandbox.demo["gcid"])
+    linked.advance(3_600)
+
+    with pytest.raises(RelinkRequired):
+        await plan(linked)
