@@ -236,7 +236,8 @@ class Cache(Generic[V]):
         try:
             value = await load()
             if isinstance(value, Aged):
-                read_at = fresh_from = value.read_at
+                read_at = value.read_at
+                fresh_from = read_at if value.fresh_from is None else value.fresh_from
                 asked, value = value.loaded, value.value
             weight = self._weigh(value)
         except Exception as exc:

@@ -32,6 +32,8 @@ class Aged(Generic[V]):
     """Monotonic seconds of this process; may lie before its start."""
     loaded: bool
     """Whether the source itself was asked."""
+    fresh_from: float | None = None
+    """Monotonic seconds from which its time to live counts; from when it was read, if not said."""
 
 
 class Evicted(Enum):

@@ -12,6 +12,7 @@
     |   |   |-- EndpointNotFound                 ENDPOINT_NOT_FOUND      404   no
     |   |   |-- VehicleNotFound                  VEHICLE_NOT_FOUND       404   no
     |   |   |-- AccountNotFound                  ACCOUNT_NOT_FOUND       404   no
+    |   |   |-- ConnectNotFound                  CONNECT_NOT_FOUND       404   no
     |   |   `-- CommandNotFound                  COMMAND_NOT_FOUND       404   no
     |   |-- MethodNotAllowed                     METHOD_NOT_ALLOWED      405   no
     |   |-- PayloadTooLarge                      PAYLOAD_TOO_LARGE       413   no
@@ -156,6 +157,13 @@ class AccountNotFound(NotFound):
 
     code = "ACCOUNT_NOT_FOUND"
     summary = "There is no such linked account."
+
+
+class ConnectNotFound(NotFound):
+    """Not begun by this caller, or finished, or expired."""
+
+    code = "CONNECT_NOT_FOUND"
+    summary = "There is no such login under way."
 
 
 class CommandNotFound(NotFound):

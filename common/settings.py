@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         '["read"], "scope_claim"?}]`, or `{"firebase": "project-id", "scopes": [...]}` for Firebase.',
     )
     providers: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("mybmw",), description="Car makers' APIs to offer, comma-separated."
+        ("mybmw", "cardata"), description="Car makers' APIs to offer, comma-separated: `mybmw`, `cardata`."
     )
     documents_url: str = Field(
         "sqlite:///draiv.db",
@@ -72,6 +72,19 @@ class Settings(BaseSettings):
     )
     mybmw_origin: str | None = Field(
         None, description="Send all MyBMW traffic to this origin instead of BMW's servers, for the sandbox."
+    )
+    cardata_auth_origin: str | None = Field(
+        None, description="Send CarData's logins to this origin instead of BMW's, for the sandbox."
+    )
+    cardata_api_origin: str | None = Field(
+        None, description="Send CarData's requests to this origin instead of BMW's, for the sandbox."
+    )
+    cardata_stream_url: str | None = Field(
+        None,
+        description="Read CarData's stream from here instead of BMW's broker: `mqtts://host:port`, for the sandbox.",
+    )
+    cardata_ca_file: str | None = Field(
+        None, description="Certificate authority of the stream's broker, PEM, where it is not a public one."
     )
     read_ttl_s: float = Field(300, gt=0, description="How long a vehicle's snapshot is served from the cache, seconds.")
     session_ttl_s: float = Field(

@@ -223,9 +223,10 @@ class AccountManager:
         self._link_cache.invalidate(("link", link.principal, account_id))
         self._sessions.invalidate(("session", link.identity))
         await self._tell_unlinked(account_id)
-        log_in = self._providers.get(link.account.provider).log_in
-        if log_in is not None:
-            await log_in.forget(account_id)
+        provider = self._providers.get(link.account.provider)
+        for login in (provider.log_in, provider.device):
+            if login is not None:
+                await login.forget(account_id)
         await self._tokens.delete(account_id)
         for collection in UNDER_THE_ACCOUNT:
             while keys := await self._documents.list(f"{collection}/{account_id}"):

@@ -25,6 +25,7 @@ from functions.command_ledger import CommandLedger
 from functions.command_outcome import CommandOutcomes, CommandTimes
 from functions.command_slot import CommandSlots
 from functions.commands import CommandManager
+from functions.device_login import DeviceLogins
 from functions.dispatch import Dispatcher
 from functions.idempotency import IdempotencyClaims
 from functions.links import LinkBook
@@ -120,7 +121,7 @@ def build(
         on_gap=forget_what_may_be_gone,
     )
     tokens = TokenKeeper(documents, clock, observe=telemetry.token_refresh, announce=peers.rotated)
-    providers = Providers(settings.providers, Parts(settings, tokens, clock, metrics))
+    providers = Providers(settings.providers, Parts(settings, tokens, documents, clock, metrics))
     upstream = Upstream(
         breakers,
         ReadRetry(attempts=settings.read_attempts, budget=RetryBudget(clock)),
@@ -141,6 +142,7 @@ def build(
         lists=caches.lists,
         snapshots=caches.snapshots,
         images=caches.images,
+        quotas=caches.quotas,
         list_ttl_s=settings.vehicle_list_ttl_s,
         read_ttl_s=settings.read_ttl_s,
         admit_forced_read=limits.admit_fresh_read,
@@ -160,6 +162,15 @@ def build(
         link_cache=caches.links,
         session_cache=caches.sessions,
         tell_unlinked=peers.unlinked,
+    )
+    logins = DeviceLogins(
+        providers=providers,
+        links=links,
+        tokens=tokens,
+        keys=account_keys,
+        documents=documents,
+        upstream=upstream,
+        clock=clock,
     )
     slots = CommandSlots(documents, clock)
     audit = AuditTrail(documents, clock, key=settings.audit_key.encode() if settings.audit_key else None)
@@ -198,7 +209,7 @@ def build(
     )
     pipeline = Pipeline(
         dispatcher=Dispatcher(
-            Services(accounts, vehicles, commands, providers, clock), limits, telemetry, settings.environment
+            Services(accounts, logins, vehicles, commands, providers, clock), limits, telemetry, settings.environment
         ),
         clock=clock,
         callers=callers or assembly.callers(settings, documents, clock),

@@ -1,6 +1,6 @@
 """The caches of one worker, and how they share its memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.cache import Cache
@@ -19,6 +19,9 @@ _SNAPSHOT_BYTES = 12_000
 """A snapshot's weight in the cache: measured at 8 to 11 kB for the nine recorded cars, texts and all."""
 _LINK_BYTES = 8_000
 _VERIFIED_BYTES = 500
+QUOTA_TTL_S = 10.0
+"""How late it may be told what is left of a maker's ration, where other instances spend it."""
+_QUOTA_BYTES = 1_000
 _NOT_FOUND_TTL_S = 2.0
 
 
@@ -55,11 +58,19 @@ class Caches:
             settings.vehicle_list_ttl_s,
             lambda listed: _LINK_BYTES * max(1, len(listed.vehicles)) // 2,
         )
-        self.links: Cache[Link] = cache("links", 0.05, LINK_TTL_S, lambda _link: _LINK_BYTES)
+        self.quotas: Cache[Mapping[str, Any]] = cache("quotas", 0.02, QUOTA_TTL_S, lambda _quota: _QUOTA_BYTES)
+        self.links: Cache[Link] = cache("links", 0.04, LINK_TTL_S, lambda _link: _LINK_BYTES)
         self.sessions: Cache[Verified] = cache(
-            "sessions", 0.05, settings.session_ttl_s, lambda _verified: _VERIFIED_BYTES
+            "sessions", 0.04, settings.session_ttl_s, lambda _verified: _VERIFIED_BYTES
         )
-        self.all: tuple[Cache[Any], ...] = (self.snapshots, self.images, self.lists, self.links, self.sessions)
+        self.all: tuple[Cache[Any], ...] = (
+            self.snapshots,
+            self.images,
+            self.lists,
+            self.quotas,
+            self.links,
+            self.sessions,
+        )
 
     def readings(self) -> list[CacheReading]:
         """How full each is."""

@@ -74,7 +74,7 @@ class CommandOutcomes:
         """The maker's remote services; raises NotSupported where it has none."""
         provider = self._providers.get(link.account.provider)
         if provider.commands is None:
-            raise NotSupported(f"{provider.name} offers no commands.")
+            raise NotSupported(provider.commands_advice or f"{provider.name} offers no commands.")
         return provider.commands
 
     async def wait(self, link: Link, vehicle: Vehicle, record: Record, wait_s: float) -> Record:

@@ -75,6 +75,44 @@ class NoParams(_Strict):
     """An action without parameters."""
 
 
+class ReadParams(_Strict):
+    """What every read of a vehicle's state takes."""
+
+    explain: bool = Field(
+        False,
+        description="Say where the answer would come from, what it would cost of the maker's quota, and why.",
+    )
+
+
+class ConnectParams(_Strict):
+    """`connect`."""
+
+    provider: Literal["mybmw", "cardata"] = Field(
+        "mybmw", description="`mybmw` takes `email`, `password` and `hcaptcha`; `cardata` takes `client_id`."
+    )
+    client_id: str | None = Field(
+        None,
+        pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+        description="`cardata`: the owner's own client id, from BMW's CarData portal.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.client_id is not None) is not (self.provider == "cardata"):
+            raise ValueError("`client_id` goes with `provider`: `cardata`, and with no other")
+        return self
+
+
+class ConnectStatusParams(_Strict):
+    """`connect_status`."""
+
+    connect_id: str | None = Field(
+        None,
+        pattern=r"^con_[A-Za-z0-9]{22}$",
+        description="From `connect`, where the owner has to confirm a code; without it name the `account`.",
+    )
+
+
 class ImageParams(_Strict):
     """`image`."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from common.callers import Caller
 from common.errors import ApiError, InsufficientScope, InternalError, UnknownAction, ValidationFailed
@@ -17,7 +17,7 @@ from functions import wire
 from functions.actions import catalogue
 from functions.actions.accounts import DEFAULT_PROVIDER, credentials
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Part, Services, Source, Target
-from functions.contract import Envelope, NoParams
+from functions.contract import Envelope, NoParams, ReadParams
 from functions.limits import RequestLimits
 from functions.links import Link
 from functions.telemetry import Telemetry, Trail
@@ -30,7 +30,8 @@ _NO_SOURCE: dict[str, Any] = {
     "age_s": None,
 }
 
-_NO_PARAMS = NoParams()
+_ALL_DEFAULTS: Mapping[type[BaseModel], BaseModel] = {NoParams: NoParams(), ReadParams: ReadParams()}
+"""Most requests have no parameters; these need not be made anew for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Dispatcher:
                 "request_id": request_id,
                 "provider": link.account.provider if link else None,
                 **(_shown(source) if source else _NO_SOURCE),
-                "quota": None,
+                "quota": source.quota if source else None,
             },
         }
 
@@ -140,8 +141,8 @@ class Dispatcher:
 
 
 def _params(spec: ActionSpec, envelope: Envelope) -> Any:  # noqa: ANN401 - an instance of the row's model
-    if not envelope.params and spec.params is NoParams:
-        return _NO_PARAMS
+    if not envelope.params and spec.params in _ALL_DEFAULTS:
+        return _ALL_DEFAULTS[spec.params]
     try:
         return spec.params.model_validate(envelope.params)
     except ValidationError as bad:

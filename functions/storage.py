@@ -9,7 +9,7 @@ from common.settings import Settings
 from common.stores.documents import Documents, open_documents
 from common.stores.sealed import AccountOf, OnBroken, SealedDocuments, segment
 
-UNDER_THE_ACCOUNT: Final = ("commands", "claims", "slots", "confirmations", "caps")
+UNDER_THE_ACCOUNT: Final = ("commands", "claims", "slots", "confirmations", "caps", "cardata", "signals")
 """Collections whose documents are kept by account and end with it."""
 OF_ACCOUNTS: Final[Mapping[str, AccountOf]] = {
     "tokens": segment(1),

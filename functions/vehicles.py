@@ -1,17 +1,24 @@
 """A caller's vehicles and what they last said: the cache in front of the makers' reads."""
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from common.cache import Aged, Cache, Hit
 from common.clock import Clock
-from common.errors import CacheMiss, NotSupported, RateLimitExceeded, ValidationFailed, VehicleNotFound
+from common.errors import (
+    CacheMiss,
+    NotSupported,
+    QuotaLimitExceeded,
+    RateLimitExceeded,
+    ValidationFailed,
+    VehicleNotFound,
+)
 from common.loops import needs_loop
 from functions.links import Link, LinkBook
-from functions.providers.port import Vehicle
+from functions.providers.port import Account, PlanReads, Provider, Vehicle
 from functions.providers.registry import Providers
 from functions.snapshot import Snapshot
 from functions.upstream import Upstream
@@ -100,6 +107,7 @@ class VehicleManager:
         lists: Cache[VehicleList],
         snapshots: Cache[Snapshot],
         images: Cache[bytes],
+        quotas: Cache[Mapping[str, Any]],
         list_ttl_s: float,
         read_ttl_s: float = 300.0,
         admit_forced_read: AdmitForcedRead = _admit_all,
@@ -113,6 +121,7 @@ class VehicleManager:
         self._lists = lists
         self._snapshots = snapshots
         self._images = images
+        self._quotas = quotas
         self._list_ttl_s = list_ttl_s
         self._read_ttl_s = read_ttl_s
         self._admit_forced_read = admit_forced_read
@@ -156,35 +165,101 @@ class VehicleManager:
         key = ("snapshot", link.account.id, vehicle.vin)
         if freshness.cache_only:
             return _held(self._snapshots.get(key, freshness.max_age_s))
-        provider = self._providers.get(link.account.provider)
         is_forced = self._is_forced(freshness)
+
+        async def load() -> Snapshot | Aged[Snapshot]:
+            return await self._read(link, vehicle, freshness, is_forced=is_forced)
+
+        get = functools.partial(
+            self._snapshots.get_or_load,
+            key,
+            load,
+            max_age_s=freshness.max_age_s,
+            # Who asks for data of a certain age must not be given older data without having said so.
+            on_error_stale=freshness.max_age_s is None,
+        )
+        try:
+            return await get()
+        except RateLimitExceeded:
+            if is_forced:
+                raise
+            # Refused to somebody who forced the read that this one has waited for.
+            return await get()
+
+    async def explain(self, link: Link, vehicle: Vehicle, freshness: Freshness = ANY_AGE) -> dict[str, Any]:
+        """What :meth:`snapshot` would do now, and why; does nothing of it.
+
+        ``{"source": cache, stream or poll, "cost": requests of the maker's ration, "age_s", "why"}``.
+        """
+        held = self._snapshots.get(("snapshot", link.account.id, vehicle.vin), freshness.max_age_s)
+        if held is not None:
+            return {"source": "cache", "cost": 0, "age_s": round(held.age_s, 3), "why": "It is held and young enough."}
+        if freshness.cache_only:
+            return {
+                "source": "cache",
+                "cost": 0,
+                "age_s": None,
+                "why": "Nothing is held, and the maker may not be asked.",
+            }
+        planner = self._providers.get(link.account.provider).planner
+        if planner is None:
+            why = "Nothing young enough is held; this maker does not ration requests."
+            return {"source": "poll", "cost": 0, "age_s": None, "why": why}
+        recalled = await planner.recall(link.account, vehicle)
+        plan = await planner.plan(link.account, vehicle, recalled, forced=freshness.max_age_s == 0)
+        age_s = round(self._since_s(recalled.fetched_at), 3) if recalled else None
+        return {"source": plan.source, "cost": plan.cost, "age_s": age_s, "why": plan.why}
+
+    async def quota(self, link: Link) -> Mapping[str, Any] | None:
+        """What is left of the maker's ration; ``None`` where he does not ration."""
+        planner = self._providers.get(link.account.provider).planner
+        if planner is None:
+            return None
+        hit = await self._quotas.get_or_load(("quota", link.account.id), lambda: planner.quota(link.account))
+        return hit.value
+
+    async def _read(
+        self, link: Link, vehicle: Vehicle, freshness: Freshness, *, is_forced: bool
+    ) -> Snapshot | Aged[Snapshot]:
+        account, provider = link.account, self._providers.get(link.account.provider)
+        if provider.planner is not None:
+            return await self._read_as_planned(account, vehicle, provider, provider.planner, freshness)
         is_admitted = not is_forced
 
         async def read() -> Snapshot:
             nonlocal is_admitted
             if not is_admitted:
                 # Here, behind the circuit breaker: what is never sent wakes no car. Retries are the same read.
-                await self._admit_forced_read(link.account.id, vehicle.vin)
+                await self._admit_forced_read(account.id, vehicle.vin)
                 is_admitted = True
-            return await provider.reads.read_vehicle(link.account, vehicle)
+            return await provider.reads.read_vehicle(account, vehicle, forced=is_forced)
 
-        load = functools.partial(
-            self._snapshots.get_or_load,
-            key,
-            lambda: self._share.fetch(
-                link.account.id, vehicle.vin, lambda: self._upstream.read(link.account, read), freshness.max_age_s
-            ),
-            max_age_s=freshness.max_age_s,
-            # Who asks for data of a certain age must not be given older data without having said so.
-            on_error_stale=freshness.max_age_s is None,
+        return await self._share.fetch(
+            account.id, vehicle.vin, lambda: self._upstream.read(account, read), freshness.max_age_s
         )
-        try:
-            return await load()
-        except RateLimitExceeded:
-            if is_forced:
-                raise
-            # Refused to somebody who forced the read that this one has waited for.
-            return await load()
+
+    async def _read_as_planned(
+        self, account: Account, vehicle: Vehicle, provider: Provider, planner: PlanReads, freshness: Freshness
+    ) -> Snapshot | Aged[Snapshot]:
+        """A read from a maker who rations: what is known serves as long as the plan says so."""
+        forced = freshness.max_age_s == 0
+        known = await planner.recall(account, vehicle)
+        plan = await planner.plan(account, vehicle, known, forced=forced)
+        if plan.source == "poll":
+            # Once: each attempt is paid for.
+            self._quotas.invalidate(("quota", account.id))
+            return await self._upstream.once(
+                account, "read", lambda: provider.reads.read_vehicle(account, vehicle, forced=forced)
+            )
+        if known is not None:
+            age_s = self._since_s(known.fetched_at)
+            if freshness.max_age_s is None or age_s < freshness.max_age_s:
+                now = self._clock.monotonic()
+                return Aged(known, now - age_s, loaded=False, fresh_from=now)
+        raise QuotaLimitExceeded(plan.why)
+
+    def _since_s(self, moment: datetime) -> float:
+        return max(0.0, (self._clock.utc() - moment).total_seconds())
 
     def known_capabilities(self, link: Link, vehicle: Vehicle) -> dict[str, bool] | None:
         """What is known of a vehicle's commands without asking; ``None`` where nothing is held."""
@@ -239,7 +314,7 @@ class VehicleManager:
 
     def _age_s(self, listed: VehicleList) -> float:
         # Another instance's clock may be a little ahead of ours; nothing is younger than now.
-        return max(0.0, (self._clock.utc() - listed.listed_at).total_seconds())
+        return self._since_s(listed.listed_at)
 
 
 def _held(hit: Hit[T] | None) -> Hit[T]:

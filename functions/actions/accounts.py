@@ -1,14 +1,17 @@
 """Linking, listing and ending accounts."""
 
+from datetime import timedelta
 from typing import Any
 
 from common.callers import Scope
 from common.errors import ValidationFailed
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Services, Target, found_link
-from functions.contract import Envelope
+from functions.contract import ConnectParams, ConnectStatusParams, Envelope
+from functions.device_login import Waiting
 from functions.links import Link
 from functions.providers.port import Credentials, Region
 
+_WARN_BEFORE_END = timedelta(days=3)
 DEFAULT_PROVIDER = "mybmw"
 """The maker whose account a credential form means."""
 
@@ -22,12 +25,43 @@ def credentials(envelope: Envelope) -> Credentials:
 
 
 async def _connect(services: Services, call: Call) -> Answer:
-    link = await services.accounts.connect(call.caller.principal, DEFAULT_PROVIDER, credentials(call.envelope))
+    params: ConnectParams = call.params
+    if params.client_id is not None:
+        waiting = await services.logins.begin(call.caller.principal, params.provider, params.client_id)
+        return Answer(_pending(waiting), status=202)
+    link = await services.accounts.connect(call.caller.principal, params.provider, credentials(call.envelope))
     return Answer(await _shown(services, link))
 
 
 async def _connect_status(services: Services, call: Call) -> Answer:
-    return Answer(await _shown(services, found_link(call)))
+    params: ConnectStatusParams = call.params
+    principal, envelope = call.caller.principal, call.envelope
+    if params.connect_id is not None:
+        found = await services.logins.ask(principal, params.connect_id)
+        if isinstance(found, Waiting):
+            return Answer(_pending(found), status=202)
+        return Answer(await _shown(services, found))
+    if envelope.account is not None:
+        link = await services.accounts.by_id(principal, envelope.account)
+    elif envelope.email is not None:
+        link = await services.accounts.by_credentials(principal, DEFAULT_PROVIDER, credentials(envelope))
+    else:
+        problem = "Name the account, or give `params.connect_id`."
+        raise ValidationFailed(details={"fields": [{"path": "account", "problem": problem}]})
+    return Answer(await _shown(services, link))
+
+
+def _pending(waiting: Waiting) -> dict[str, Any]:
+    return {
+        "status": "pending",
+        "connect_id": waiting.connect_id,
+        "provider": waiting.provider,
+        "user_code": waiting.user_code,
+        "verification_uri": waiting.verification_uri,
+        "verification_uri_complete": waiting.verification_uri_complete,
+        "expires_at": waiting.expires_at,
+        "next_poll_at": waiting.next_poll_at,
+    }
 
 
 async def _accounts(services: Services, call: Call) -> Answer:
@@ -46,6 +80,13 @@ async def _disconnect(services: Services, call: Call) -> Answer:
 async def _shown(services: Services, link: Link) -> dict[str, Any]:
     health = await services.accounts.health(link)
     dead = health is None or health.needs_relink
+    idle_life = services.providers.get(link.account.provider).idle_life
+    ends_at = (
+        None if dead or idle_life is None or not health or not health.rotated_at else health.rotated_at + idle_life
+    )
+    warning = None
+    if ends_at is not None and services.clock.utc() >= ends_at - _WARN_BEFORE_END:
+        warning = "This link ends of idleness soon: its authorisation has not been renewed for days."
     return {
         "account": link.account.id,
         "provider": link.account.provider,
@@ -57,7 +98,9 @@ async def _shown(services: Services, link: Link) -> dict[str, Any]:
             "access_expires_at": health.expires_at if health else None,
             "rotated_at": health.rotated_at if health else None,
             "needs_relink": dead,
+            "link_ends_at": ends_at,
         },
+        "warning": warning,
     }
 
 
@@ -67,16 +110,18 @@ ACCOUNTS = (
         Kind.ACCOUNT,
         Scope.ACCOUNT,
         Target.NOTHING,
-        "Log in at the maker with `email`, `password`, `hcaptcha` and `region`, and link the account.",
+        "Link an account: MyBMW by `email`, `password` and `hcaptcha`; CarData by a code that its owner confirms.",
         _connect,
+        ConnectParams,
     ),
     ActionSpec(
         "connect_status",
         Kind.ACCOUNT,
         Scope.ACCOUNT,
-        Target.ACCOUNT,
-        "Whether an account's authorisation is alive, and until when.",
+        Target.NOTHING,
+        "Whether an owner has confirmed a code (`connect_id`), or whether an `account`'s authorisation is alive.",
         _connect_status,
+        ConnectStatusParams,
     ),
     ActionSpec("accounts", Kind.ACCOUNT, Scope.ACCOUNT, Target.NOTHING, "The caller's linked accounts.", _accounts),
     ActionSpec(

@@ -1,6 +1,7 @@
 """Reads: each a projection of the one snapshot, except the vehicle list and the pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from common.cache import Hit
 from common.callers import Scope
@@ -17,7 +18,7 @@ from functions.actions.spec import (
     found_link,
     found_vehicle,
 )
-from functions.contract import Envelope, ImageParams, Units
+from functions.contract import Envelope, ImageParams, ReadParams, Units
 from functions.snapshot import Snapshot
 from functions.vehicles import Freshness
 
@@ -29,24 +30,31 @@ def freshness(envelope: Envelope) -> Freshness:
     return Freshness(0 if envelope.fresh else envelope.max_age_s, envelope.cache_only, is_callers=True)
 
 
-def source(hit: Hit[Snapshot]) -> Source:
+def source(hit: Hit[Snapshot], quota: Mapping[str, Any] | None = None) -> Source:
     """Where a snapshot comes from."""
-    return Source(not hit.loaded, hit.stale, hit.value.fetched_at, hit.value.measured_at, hit.age_s)
+    return Source(not hit.loaded, hit.stale, hit.value.fetched_at, hit.value.measured_at, hit.age_s, quota)
+
+
+async def _read_snapshot(services: Services, call: Call, project: Projection) -> Answer:
+    link, vehicle, wanted = found_link(call), found_vehicle(call), freshness(call.envelope)
+    if call.params.explain:
+        return Answer({"explain": await services.vehicles.explain(link, vehicle, wanted)})
+    hit = await services.vehicles.snapshot(link, vehicle, wanted)
+    quota = await services.vehicles.quota(link)
+    return Answer(project(hit.value, call.envelope.units).result(), source=source(hit, quota))
 
 
 def _of_snapshot(project: Projection) -> Handler:
     async def handle(services: Services, call: Call) -> Answer:
-        hit = await services.vehicles.snapshot(found_link(call), found_vehicle(call), freshness(call.envelope))
-        return Answer(project(hit.value, call.envelope.units).result(), source=source(hit))
+        return await _read_snapshot(services, call, project)
 
     return handle
 
 
 async def _status(services: Services, call: Call) -> Answer:
-    hit = await services.vehicles.snapshot(found_link(call), found_vehicle(call), freshness(call.envelope))
     with_location = Scope.LOCATION in call.caller.scopes
-    return Answer(
-        shapes.status(hit.value, call.envelope.units, with_location=with_location).result(), source=source(hit)
+    return await _read_snapshot(
+        services, call, lambda snapshot, units: shapes.status(snapshot, units, with_location=with_location)
     )
 
 
@@ -86,12 +94,23 @@ async def _image(services: Services, call: Call) -> Answer:
 
 
 def _read(name: str, summary: str, project: Projection, scope: Scope = Scope.READ) -> ActionSpec:
-    return ActionSpec(name, Kind.READ, scope, Target.VEHICLE, summary, _of_snapshot(project), cacheable=True)
+    return ActionSpec(
+        name, Kind.READ, scope, Target.VEHICLE, summary, _of_snapshot(project), ReadParams, cacheable=True
+    )
 
 
 READS = (
     ActionSpec("vehicles", Kind.READ, Scope.READ, Target.ACCOUNT, "The account's vehicles.", _vehicles, cacheable=True),
-    ActionSpec("status", Kind.READ, Scope.READ, Target.VEHICLE, "Everything the car reports.", _status, cacheable=True),
+    ActionSpec(
+        "status",
+        Kind.READ,
+        Scope.READ,
+        Target.VEHICLE,
+        "Everything the car reports.",
+        _status,
+        ReadParams,
+        cacheable=True,
+    ),
     _read("fuel", "Fuel, battery and range.", shapes.fuel),
     _read("location", "Where the car last said it was.", shapes.location, Scope.LOCATION),
     _read("mileage", "The odometer.", shapes.mileage),

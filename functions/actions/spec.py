@@ -13,6 +13,7 @@ from common.clock import Clock
 from functions.accounts import AccountManager
 from functions.commands import CommandManager
 from functions.contract import Envelope, NoParams
+from functions.device_login import DeviceLogins
 from functions.links import Link
 from functions.providers.port import Vehicle
 from functions.providers.registry import Providers
@@ -42,6 +43,7 @@ class Services:
     """What the actions' functions work with."""
 
     accounts: AccountManager
+    logins: DeviceLogins
     vehicles: VehicleManager
     commands: CommandManager
     providers: Providers
@@ -85,6 +87,8 @@ class Source:
     fetched_at: datetime
     measured_at: datetime | None
     age_s: float
+    quota: Mapping[str, Any] | None = None
+    """What is left of the maker's ration, where he rations."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Every coroutine here waits for I/O and may be called on any thread's stepping co
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
@@ -223,6 +223,10 @@ class PlanReads(Protocol):
         """What a read should do now; ``held`` is the newest snapshot there is, ``forced`` a ``fresh: true``."""
         ...
 
+    async def recall(self, account: Account, vehicle: Vehicle) -> Snapshot | None:
+        """The newest that is known without asking the maker: read before, or streamed."""
+        ...
+
     async def quota(self, account: Account) -> Mapping[str, Any]:
         """``{"limit", "used", "remaining", "reserved", "resets_at"}`` for ``meta.quota``."""
         ...
@@ -235,8 +239,8 @@ class ReadVehicles(Protocol):
         """The account's vehicles from the maker, in the maker's order."""
         ...
 
-    async def read_vehicle(self, account: Account, vehicle: Vehicle) -> Snapshot:
-        """One vehicle's state, read now."""
+    async def read_vehicle(self, account: Account, vehicle: Vehicle, *, forced: bool = False) -> Snapshot:
+        """One vehicle's state, read now. ``forced``: a caller insists, and may spend what is kept for that."""
         ...
 
 
@@ -286,6 +290,8 @@ class Provider:
     log_in: LogIn | None = None
     device: LogInByDevice | None = None
     planner: PlanReads | None = None
+    idle_life: timedelta | None = None
+    """How long a link lives whose tokens are not renewed; ``None`` where that is not known."""
     commands_advice: str | None = None
     """Where there are no commands: why, and what the owner can do instead."""
     images: ReadImages | None = None

@@ -9,6 +9,7 @@ from common.clock import Clock
 from common.errors import NotSupported
 from common.metrics import Metrics
 from common.settings import Settings
+from common.stores.documents import Documents
 from functions.providers.port import Provider
 from functions.tokens import TokenKeeper
 
@@ -19,6 +20,7 @@ class Parts:
 
     settings: Settings
     tokens: TokenKeeper
+    documents: Documents
     clock: Clock
     metrics: Metrics
 
@@ -40,7 +42,22 @@ def _mybmw(parts: Parts) -> Provider:
     )
 
 
-FACTORIES: Mapping[str, Factory] = {"mybmw": _mybmw}
+def _cardata(parts: Parts) -> Provider:
+    # As above: what only one maker needs is imported where that maker is served.
+    from functions.providers.cardata import provider  # noqa: PLC0415
+
+    return provider.build(
+        tokens=parts.tokens,
+        documents=parts.documents,
+        clock=parts.clock,
+        auth_origin=parts.settings.cardata_auth_origin,
+        api_origin=parts.settings.cardata_api_origin,
+        request_timeout_s=parts.settings.upstream_timeout_s,
+        observe=functools.partial(parts.metrics.upstream, "cardata"),
+    )
+
+
+FACTORIES: Mapping[str, Factory] = {"mybmw": _mybmw, "cardata": _cardata}
 
 
 class Providers:

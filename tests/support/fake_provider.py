@@ -140,7 +140,7 @@ class FakeMaker:
         scripted = await self._called("list_vehicles")
         return scripted if scripted is not None else tuple(car.vehicle for car in self.cars)
 
-    async def read_vehicle(self, account: Account, vehicle: Vehicle) -> Snapshot:
+    async def read_vehicle(self, account: Account, vehicle: Vehicle, *, forced: bool = False) -> Snapshot:
         """A car's state, read now."""
         scripted = await self._called("read_vehicle")
         if scripted is not None:

@@ -25,6 +25,7 @@ from functions.command_outcome import CommandOutcomes, CommandTimes
 from functions.command_record import Record
 from functions.command_slot import CommandSlots
 from functions.commands import CommandManager
+from functions.device_login import DeviceLogins
 from functions.idempotency import IdempotencyClaims
 from functions.limits import LimitPolicy, RequestLimits
 from functions.links import Link, LinkBook, identity_of, mask
@@ -146,7 +147,7 @@ def build_world(
     built = provider or maker.provider()
     tokens = TokenKeeper(documents, clock, sleep=sleep)
     providers = Providers(
-        names, Parts(Settings(), tokens, clock, Metrics(set())), {name: lambda _: built for name in names}
+        names, Parts(Settings(), tokens, documents, clock, Metrics(set())), {name: lambda _: built for name in names}
     )
     breakers = Breakers(breaker)
     retry = ReadRetry(budget=RetryBudget(clock), sleep=sleep, uniform=lambda least, _most: least)
@@ -162,6 +163,7 @@ def build_world(
         lists=lists,
         snapshots=snapshots,
         images=cache("images", LIST_TTL_S),
+        quotas=cache("quotas", 10.0),
         list_ttl_s=LIST_TTL_S,
     )
     link_cache: Cache[Link] = cache("links", 30.0)
@@ -203,7 +205,16 @@ def build_world(
         ttl_s=COMMAND_TTL_S,
         require_key=require_key,
     )
-    services = Services(accounts, vehicles, commands, providers, clock)
+    logins = DeviceLogins(
+        providers=providers,
+        links=links,
+        tokens=tokens,
+        keys=NoKeys(),
+        documents=documents,
+        upstream=upstream,
+        clock=clock,
+    )
+    services = Services(accounts, logins, vehicles, commands, providers, clock)
     return World(
         documents=documents,
         clock=clock,

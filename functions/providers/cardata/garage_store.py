@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.stores.documents import Body, DocumentExists, Documents, update
+from functions.providers.cardata.names import vin_digest
 
 LISTED_FOR: Final = timedelta(days=7)
 PROFILED_FOR: Final = timedelta(days=30)
@@ -79,7 +80,7 @@ class GarageBook:
 
     async def picture(self, account_id: str, vin: str, now: datetime) -> bytes | None:
         """A picture that is not too old."""
-        document = await self._documents.get(f"cardata/{account_id}/picture-{vin}")
+        document = await self._documents.get(f"cardata/{account_id}/picture-{vin_digest(account_id, vin)}")
         if document is None or now >= datetime.fromisoformat(document.body["at"]) + PICTURED_FOR:
             return None
         return base64.b64decode(document.body["png"])
@@ -88,7 +89,7 @@ class GarageBook:
         """Keep a picture, unless it is too large."""
         if len(png) <= _MAX_PICTURE_BYTES:
             body = {"png": base64.b64encode(png).decode(), "at": now.isoformat()}
-            await self._put(f"cardata/{account_id}/picture-{vin}", body)
+            await self._put(f"cardata/{account_id}/picture-{vin_digest(account_id, vin)}", body)
 
     async def _put(self, key: str, body: Body) -> None:
         while await update(self._documents, key, lambda _old: body) is None:

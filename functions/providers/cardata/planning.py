@@ -16,6 +16,7 @@ from functions.providers.cardata.quota import QuotaLedger
 from functions.providers.cardata.signal_store import StreamWatch
 from functions.providers.cardata.signals import Signals, SignalStore
 from functions.providers.cardata.values import Nothing, word
+from functions.providers.cardata.vehicle_manager import recalled
 from functions.providers.port import Account, ReadPlan, Vehicle
 from functions.snapshot import Snapshot
 
@@ -72,6 +73,11 @@ class Planner:
         situation = await self._situation(account, vehicle)
         self._remember((account.id, vehicle.vin), situation)
         return decide(situation, forced=forced)
+
+    async def recall(self, account: Account, vehicle: Vehicle) -> Snapshot | None:
+        """The newest that is known from requests and from the stream, for nothing."""
+        await needs_loop()
+        return recalled(vehicle, await self._signals.load(account.id, vehicle.vin))
 
     async def quota(self, account: Account) -> Mapping[str, Any]:
         """``{"limit", "used", "remaining", "reserved", "resets_at"}`` of the customer's day."""

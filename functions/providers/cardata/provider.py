@@ -7,7 +7,7 @@ from typing import Final
 from common.clock import Clock
 from common.loops import needs_loop
 from common.stores.documents import Documents
-from functions.providers.cardata.auth_manager import AuthManager
+from functions.providers.cardata.auth_manager import REFRESH_TOKEN_LIVES, AuthManager
 from functions.providers.cardata.containers import ContainerBook
 from functions.providers.cardata.failures import CarDataError
 from functions.providers.cardata.garage_store import GarageBook
@@ -70,6 +70,7 @@ def assemble(
         reads=vehicles,
         device=auth,
         planner=planner,
+        idle_life=REFRESH_TOKEN_LIVES,
         commands_advice=COMMANDS_ADVICE,
         images=vehicles,
         image_views=IMAGE_VIEWS,

@@ -4,13 +4,14 @@ from datetime import datetime
 
 from common.loops import needs_loop
 from common.stores.documents import Body, DocumentExists, Documents, update
+from functions.providers.cardata.names import vin_digest
 from functions.providers.cardata.signals import Signals, from_body, merge, to_body
 
 _ATTEMPTS = 20
 
 
 class DocumentSignals:
-    """Implements :class:`functions.providers.cardata.signals.SignalStore`: ``signals/<account id>/<VIN>``."""
+    """Implements :class:`functions.providers.cardata.signals.SignalStore`: ``signals/<account>/<digest of VIN>``."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
@@ -65,4 +66,4 @@ class StreamWatch:
 
 
 def _key(account_id: str, vin: str) -> str:
-    return f"signals/{account_id}/{vin}"
+    return f"signals/{account_id}/{vin_digest(account_id, vin)}"

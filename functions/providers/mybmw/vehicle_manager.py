@@ -112,7 +112,7 @@ class VehicleManager:
             await listing._init_vehicles()
         return tuple(listing.found.values())
 
-    async def read_vehicle(self, account: Account, vehicle: Vehicle) -> Snapshot:
+    async def read_vehicle(self, account: Account, vehicle: Vehicle, *, forced: bool = False) -> Snapshot:  # noqa: ARG002
         """The state of one car, read now: one request, and one more for a car that has a charging plan.
 
         Both at once where an earlier read has shown that there is one: it saves a round trip.

@@ -18,7 +18,8 @@ from tests.support.fake_provider import FakeMaker
 
 @pytest.fixture
 def parts(documents: Documents, clock: ManualClock) -> Parts:
-    return Parts(Settings(mybmw_origin="http://127.0.0.1:9"), TokenKeeper(documents, clock), clock, Metrics(set()))
+    settings = Settings(mybmw_origin="http://127.0.0.1:9")
+    return Parts(settings, TokenKeeper(documents, clock), documents, clock, Metrics(set()))
 
 
 def factory(maker: FakeMaker, built: list[str], name: str) -> Factory:
@@ -97,7 +98,7 @@ async def test_closing_closes_those_that_were_built(parts: Parts, clock: ManualC
 
 
 async def test_the_table_builds_mybmw_with_all_its_capabilities(parts: Parts) -> None:
-    assert set(FACTORIES) == {"mybmw"}
+    assert set(FACTORIES) == {"mybmw", "cardata"}
     providers = Providers(("mybmw",), parts)
     provider = providers.get("mybmw")
     assert provider.name == "mybmw"

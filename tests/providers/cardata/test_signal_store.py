@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from common.stores.documents import Documents
+from functions.providers.cardata.names import vin_digest
 from functions.providers.cardata.signal_store import DocumentSignals, StreamWatch
 from tests.providers.cardata.harness import I4, NOON, X1, said
 
@@ -23,11 +24,11 @@ async def test_what_is_known_grows_by_what_is_newer(documents: Documents) -> Non
 async def test_what_brings_nothing_new_writes_nothing(documents: Documents) -> None:
     store = DocumentSignals(documents)
     await store.upsert("acc_1", I4, {"a": said(1)})
-    before = await documents.get(f"signals/acc_1/{I4}")
+    before = await documents.get(f"signals/acc_1/{vin_digest('acc_1', I4)}")
 
     await store.upsert("acc_1", I4, {"a": said(1)})
 
-    after = await documents.get(f"signals/acc_1/{I4}")
+    after = await documents.get(f"signals/acc_1/{vin_digest('acc_1', I4)}")
     assert before is not None
     assert after is not None
     assert after.version == before.version
