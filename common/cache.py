@@ -85,6 +85,11 @@ class Cache(Generic[V]):
                 self._misses += 1
             return hit
 
+    def held(self, key: Key, max_age_s: float | None = None) -> Hit[V] | None:
+        """As :meth:`get`, for whoever goes on to load what is not there, which counts the miss."""
+        with self._lock:
+            return self._held(key, max_age_s, allow_stale=False)
+
     def __contains__(self, key: Key) -> bool:
         """Whether anything is held, fresh or only kept; not a use."""
         with self._lock:

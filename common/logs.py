@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, NamedTuple, TextIO
 
 import orjson
 
@@ -109,8 +109,7 @@ _TRACE, _SPAN = "logging.googleapis.com/trace", "logging.googleapis.com/spanId"
 _SAMPLED, _LABELS = "logging.googleapis.com/trace_sampled", "logging.googleapis.com/labels"
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """The request an event is about, for Cloud Logging's ``httpRequest``."""
 
     method: str

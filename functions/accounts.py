@@ -76,6 +76,9 @@ class AccountManager:
 
     async def by_id(self, principal: str, account_id: str, *, max_age_s: float | None = None) -> Link:
         """A link of this caller's, as the store had it at most ``max_age_s`` ago; raises AccountNotFound."""
+        held = self._link_cache.held(("link", principal, account_id), max_age_s)
+        if held is not None:
+            return held.value
         hit = await self._link_cache.get_or_load(
             ("link", principal, account_id),
             lambda: self._links.find(principal, account_id),

@@ -5,9 +5,9 @@ A request is one action; a batch is up to twenty, each of which passes here by i
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,8 +34,7 @@ _ALL_DEFAULTS: Mapping[type[BaseModel], BaseModel] = {NoParams: NoParams(), Read
 """Most requests have no parameters; these need not be made anew for each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """An action that was performed."""
 
     spec: ActionSpec

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from flask import Request, Response
@@ -56,22 +57,29 @@ def serve(request: Request, environment: Environment | None = None, *, health_on
     return _respond(app.loop.run(app.pipeline.handle(_read(request, app.settings.max_body_bytes))))
 
 
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
 class _Finished(Response):
-    """A reply that is sent as it is: werkzeug's own way of copying and checking headers costs more than our handler."""
+    """A reply that is sent as it is: werkzeug's own way of copying and checking headers costs more than our handler.
+
+    Its own fields are made when somebody asks for one of them, which nobody does between us and the server.
+    """
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.body, reply.status, content_type=reply.content_type)
-        self._body = reply.body
-        self._sent_headers = [
-            ("Content-Type", reply.content_type),
-            ("Content-Length", str(len(reply.body))),
-            *reply.headers.items(),
-        ]
+        self._reply = reply
+
+    def __getattr__(self, name: str) -> object:
+        reply = self.__dict__["_reply"]
+        super().__init__(reply.body, reply.status, dict(reply.headers), content_type=reply.content_type)
+        return object.__getattribute__(self, name)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Speak WSGI."""
-        start_response(self.status, self._sent_headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._body]
+        status, body, content_type, headers = self._reply
+        sent = [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers.items()]
+        start_response(_STATUS_LINES[status], sent)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 def _respond(reply: Reply) -> Response:
@@ -97,7 +105,11 @@ def _read(request: Request, max_bytes: int) -> RawRequest:
         path = request.path
     if method != "POST":
         return RawRequest(method, path, headers, b"")
-    announced = request.content_length if environ.get("CONTENT_LENGTH") else None
+    length = environ.get("CONTENT_LENGTH", "")
+    if length.isdecimal() and "HTTP_TRANSFER_ENCODING" not in environ:
+        announced: int | None = int(length)
+    else:
+        announced = request.content_length
     if announced is not None and announced > max_bytes:
         return RawRequest(method, path, headers, b"", too_large=True)
     try:

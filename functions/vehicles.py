@@ -4,7 +4,7 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from common.cache import Aged, Cache, Hit
 from common.clock import Clock
@@ -29,8 +29,7 @@ _RELIST_AFTER_S = 300.0
 """A vehicle that is not on the list may have been bought since; ask again, but not at every wrong VIN."""
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
+class Freshness(NamedTuple):
     """How old an answer may be."""
 
     max_age_s: float | None = None
@@ -165,6 +164,9 @@ class VehicleManager:
         key = ("snapshot", link.account.id, vehicle.vin)
         if freshness.cache_only:
             return _held(self._snapshots.get(key, freshness.max_age_s))
+        held = self._snapshots.held(key, freshness.max_age_s)
+        if held is not None:
+            return held
         is_forced = self._is_forced(freshness)
 
         async def load() -> Snapshot | Aged[Snapshot]:

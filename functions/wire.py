@@ -7,9 +7,9 @@ readings might unlock a car.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from types import MappingProxyType
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 from pydantic import ValidationError
@@ -30,8 +30,7 @@ DOCS = "docs/errors.md"
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class RawRequest:
+class RawRequest(NamedTuple):
     """A request as the server received it. Header names are lower-case."""
 
     method: str
@@ -44,14 +43,13 @@ class RawRequest:
     """The body did not arrive as it was announced: malformed chunks, or an end before its length."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A reply as the server will send it."""
 
     status: int
     body: bytes
     content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 def decode(request: RawRequest, max_bytes: int) -> Envelope:

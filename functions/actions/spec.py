@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -63,8 +63,7 @@ ServePart = Callable[[Envelope, Caller, str | None], Awaitable[Part]]
 """Performs one action of a batch: its envelope, who asks, its idempotency key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request, decoded, identified, authorised and with its target found."""
 
     envelope: Envelope
@@ -78,8 +77,7 @@ class Call:
     """How a batch performs its parts; given to calls without a target."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where an answer's data come from."""
 
     cached: bool
@@ -91,11 +89,10 @@ class Source:
     """What is left of the maker's ration, where he rations."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What an action found or did."""
 
-    result: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    result: Mapping[str, Any] = EMPTY
     status: int = 200
     source: Source | None = None
     png: bytes | None = None

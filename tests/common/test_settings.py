@@ -11,7 +11,7 @@ SECRET = "planted-value-9Kd"
 
 def test_an_empty_environment_is_a_closed_production_service() -> None:
     settings = load({})
-    assert (settings.environment, settings.callers, settings.providers) == ("production", (), ("mybmw",))
+    assert (settings.environment, settings.callers, settings.providers) == ("production", (), ("mybmw", "cardata"))
     assert settings.cors_origins == ()
     assert settings == Settings()
 
