@@ -161,6 +161,9 @@ class Settings(BaseSettings):
         "store: seals each entry and hashes whom it names. Without it whoever can write to the store can rewrite the "
         "trail unseen.",
     )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="Where spans are sent, OTLP over HTTP: `http://host:4318`. Without it none are made."
+    )
     google_cloud_project: str | None = Field(None, description="Project id, for trace links in logs.")
     k_revision: str = Field("local", description="Set by Cloud Run: the revision's name.")
 
