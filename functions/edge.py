@@ -66,6 +66,9 @@ class _Finished(Response):
     Its own fields are made when somebody asks for one of them, which nobody does between us and the server.
     """
 
+    is_streamed = True
+    """The framework need not read the request once more: :func:`_read` has taken all that we want of it."""
+
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
 
