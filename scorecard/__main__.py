@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scorecard import commands, sealing, tokens
+from scorecard import backup, commands, sealing, tokens, tokens_rotation
 from scorecard.row import Finding, Row
 
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "scorecard.md"
@@ -19,7 +19,11 @@ built yet.
 
 """
 
-ROWS: tuple[Row, ...] = tuple(sorted((*commands.ROWS, *tokens.ROWS, *sealing.ROWS), key=lambda row: row.number))
+ROWS: tuple[Row, ...] = tuple(
+    sorted(
+        (*commands.ROWS, *tokens.ROWS, *sealing.ROWS, *tokens_rotation.ROWS, *backup.ROWS), key=lambda row: row.number
+    )
+)
 
 
 def main(numbers: list[str]) -> int:
