@@ -27,6 +27,10 @@ from functions.storage import UNDER_THE_ACCOUNT, AccountKeys
 from functions.tokens import TokenHealth, TokenKeeper
 from functions.upstream import Upstream
 
+LINK_MAX_AGE_S = 30.0
+"""How long an instance may go on serving an account that another one has disconnected. An age, because the cache's own
+time is jittered and counts from the end of a load."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -74,7 +78,7 @@ class AccountManager:
         self._process_key = os.urandom(32)
         self._flights: dict[tuple[str, str, bytes], asyncio.Task[Link]] = {}
 
-    async def by_id(self, principal: str, account_id: str, *, max_age_s: float | None = None) -> Link:
+    async def by_id(self, principal: str, account_id: str, *, max_age_s: float = LINK_MAX_AGE_S) -> Link:
         """A link of this caller's, as the store had it at most ``max_age_s`` ago; raises AccountNotFound."""
         held = self._link_cache.held(("link", principal, account_id), max_age_s)
         if held is not None:

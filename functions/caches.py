@@ -8,13 +8,11 @@ from common.clock import Clock
 from common.memory import MemoryPressure
 from common.metrics import CacheReading
 from common.settings import Settings
-from functions.accounts import Verified
+from functions.accounts import LINK_MAX_AGE_S, Verified
 from functions.links import Link
 from functions.snapshot import Snapshot
 from functions.vehicles import VehicleList
 
-LINK_TTL_S = 30.0
-"""How long an instance may go on serving an account that another instance has disconnected."""
 _SNAPSHOT_BYTES = 12_000
 """A snapshot's weight in the cache: measured at 8 to 11 kB for the nine recorded cars, texts and all."""
 _LINK_BYTES = 8_000
@@ -59,7 +57,7 @@ class Caches:
             lambda listed: _LINK_BYTES * max(1, len(listed.vehicles)) // 2,
         )
         self.quotas: Cache[Mapping[str, Any]] = cache("quotas", 0.02, QUOTA_TTL_S, lambda _quota: _QUOTA_BYTES)
-        self.links: Cache[Link] = cache("links", 0.04, LINK_TTL_S, lambda _link: _LINK_BYTES)
+        self.links: Cache[Link] = cache("links", 0.04, LINK_MAX_AGE_S, lambda _link: _LINK_BYTES)
         self.sessions: Cache[Verified] = cache(
             "sessions", 0.04, settings.session_ttl_s, lambda _verified: _VERIFIED_BYTES
         )

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scorecard import backup, commands, sealing, tokens, tokens_rotation
+from scorecard import access, backup, commands, sealing, tokens, tokens_rotation
 from scorecard.row import Finding, Row
 
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "scorecard.md"
@@ -21,7 +21,8 @@ built yet.
 
 ROWS: tuple[Row, ...] = tuple(
     sorted(
-        (*commands.ROWS, *tokens.ROWS, *sealing.ROWS, *tokens_rotation.ROWS, *backup.ROWS), key=lambda row: row.number
+        (*commands.ROWS, *tokens.ROWS, *sealing.ROWS, *tokens_rotation.ROWS, *backup.ROWS, *access.ROWS),
+        key=lambda row: row.number,
     )
 )
 
