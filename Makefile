@@ -9,7 +9,7 @@ JOBS ?= auto
 SLOW := integration/* providers/* sandbox/* common/stores/* *_killed.py *_model.py *_races.py *_scorecard.py \
   functions/test_audit.py ops/test_audit.py ops/test_client.py ops/test_demo.py ops/test_guide.py ops/test_run.py \
   ops/test_served.py ops/test_venv.py ops/test_lint.py ops/test_image.py ops/test_keys*.py ops/test_backup*.py \
-  ops/test_canary*.py common/test_bus.py common/test_second_level.py common/test_ratelimit_redis.py
+  ops/test_canary*.py common/test_bus.py common/test_second_level.py common/test_ratelimit_redis.py bench/test_whole.py
 
 .PHONY: help
 help: ## list these commands
@@ -53,8 +53,12 @@ docs: venv ## write the generated pages: actions, errors, configuration, OpenAPI
 	@$(RUN) ops.docs
 
 .PHONY: bench
-bench: venv ## cached and fresh reads beside an empty function and a naive wrapper
+bench: venv ## cached and fresh reads beside an empty function and a naive wrapper; growth, workers, memory (25 min)
 	@$(RUN) bench.run
+
+.PHONY: load
+load: venv ## a minute of everyday load on four instances while an instance and Valkey are killed: docs/load-test.md
+	@$(RUN) bench.loadtest
 
 .PHONY: scorecard
 scorecard: venv ## the promises, measured on real processes and printed as a table (ROWS="11 15" for some)

@@ -1,15 +1,20 @@
 """Who is measured: four functions, each behind functions-framework's ordinary command line."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import wire
-from bench.servers import FunctionServer
+from bench.servers import ROOT, FunctionServer
 from bench.upstream import DEMO_VIN, PASSWORD, Tokens, Upstream
+from common.settings import Settings
+from ops.stack import issue_key, master_key
 
 LIMIT_S = 60.0
+UNREFUSED = 10_000_000
+"""What every amount of the default limits is raised to: they are counted as ever, and refuse nothing."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Contestant:
         reply = b""
         with wire.Connection(self.server.port, LIMIT_S) as connection:
             for body in self.bodies:
-                answer = connection.ask(wire.post("/", body))
+                answer = connection.ask(wire.post("/", body, self.server.headers))
                 if answer.status != 200:
                     raise AssertionError(
                         f"{self.key} answered {answer.status}: {answer.body[:500]!r}\n{self.server.printed()}"
@@ -47,25 +52,41 @@ class Stable:
         self._folder = folder
         self._threads = threads
         self._servers: list[FunctionServer] = []
+        self._deployments: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
 
-    def ours(self, name: str, threads: int | None = None) -> FunctionServer:
+    def deployment(self, name: str) -> tuple[dict[str, str], dict[str, str]]:
+        """The settings of ours with a store of that name, everything on, and the headers of its one caller."""
+        if name not in self._deployments:
+            env = {
+                **raised_limits(),
+                "ENVIRONMENT": "production",
+                "CALLERS": "api_keys",
+                "TOKEN_KEYS": master_key(),
+                "LOG_LEVEL": "INFO",
+                "DOCUMENTS_URL": f"sqlite:///{self._folder / name}.db",
+                "MYBMW_ORIGIN": self._upstream.origin,
+            }
+            self._deployments[name] = env, {"X-API-Key": issue_key(env)}
+        return self._deployments[name]
+
+    def ours(self, name: str, threads: int | None = None, **settings: str) -> FunctionServer:
         """Our `bmw_api` with a document store of its own, which a second server of that name shares."""
-        store = self._folder / f"{name}.db"
-        env = {
-            "ENVIRONMENT": "production",
-            "CALLERS": "open",
-            "LOG_LEVEL": "INFO",
-            "DOCUMENTS_URL": f"sqlite:///{store}",
-            "MYBMW_ORIGIN": self._upstream.origin,
-        }
-        return self._server("bmw_api", "main.py", env, threads)
+        env, headers = self.deployment(name)
+        return self._server("bmw_api", "main.py", env | settings, headers, threads)
+
+    def asgi(self, name: str) -> FunctionServer:
+        """The same handlers under functions-framework's async server, on the store of that name."""
+        env, headers = self.deployment(name)
+        return self._server(
+            "draiv", "bench/targets/asgi.py", env | {"PYTHONPATH": str(ROOT)}, headers, options=["--asgi"]
+        )
 
     def cached(self) -> Contestant:
         """A read that is answered from the cache: started, linked and warm."""
         server = self.ours("cached")
         server.start()
         account = link(server, "one@example.com")
-        contestant = Contestant("cached", "ours, cached", server, (_read(account),), asks_upstream=False)
+        contestant = Contestant("cached", "ours, cached", server, (read(account),), asks_upstream=False)
         contestant.warm()
         return contestant
 
@@ -74,16 +95,16 @@ class Stable:
         server = self.ours("fresh")
         server.start()
         linked = [link(server, f"user-{number}@example.com") for number in range(1, accounts + 1)]
-        bodies = tuple(_read(account, vin=DEMO_VIN, fresh=True) for account in linked)
+        bodies = tuple(read(account, vin=DEMO_VIN, fresh=True) for account in linked)
         contestant = Contestant("fresh", "ours, fresh", server, bodies, asks_upstream=True)
         contestant.warm()
         return contestant
 
-    def empty(self, reply: bytes, body: bytes) -> Contestant:
+    def empty(self, reply: bytes, body: bytes, headers: Mapping[str, str]) -> Contestant:
         """A function that returns ``reply`` and does nothing else."""
         kept = self._folder / "reply.json"
         kept.write_bytes(reply)
-        server = self._server("empty", "bench/targets/empty.py", {"BENCH_REPLY_FILE": str(kept)})
+        server = self._server("empty", "bench/targets/empty.py", {"BENCH_REPLY_FILE": str(kept)}, headers)
         server.start()
         return Contestant("empty", "empty function", server, (body,), asks_upstream=False)
 
@@ -108,10 +129,28 @@ class Stable:
         for server in self._servers:
             server.stop()
 
-    def _server(self, target: str, source: str, env: Mapping[str, str], threads: int | None = None) -> FunctionServer:
-        server = FunctionServer(target, source, {"THREADS": str(threads or self._threads)} | dict(env))
+    def _server(
+        self,
+        target: str,
+        source: str,
+        env: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        options: Sequence[str] = (),
+    ) -> FunctionServer:
+        whole = {"THREADS": str(threads or self._threads)} | dict(env)
+        server = FunctionServer(target, source, whole, headers, options)
         self._servers.append(server)
         return server
+
+
+def raised_limits() -> dict[str, str]:
+    """The default limits, each with the same windows and amounts that no measurement reaches."""
+    return {
+        name.upper(): re.sub(r"\d+(?=/)", str(UNREFUSED), field.default)
+        for name, field in Settings.model_fields.items()
+        if name.startswith("limit_")
+    }
 
 
 def link(server: FunctionServer, email: str) -> str:
@@ -123,11 +162,12 @@ def link(server: FunctionServer, email: str) -> str:
         "hcaptcha": f"bench-{server.port}-{email}",
         "region": "rest_of_world",
     }
-    reply = wire.ask_once(server.port, wire.post("/", json.dumps(body).encode()), LIMIT_S)
+    reply = wire.ask_once(server.port, wire.post("/", json.dumps(body).encode(), server.headers), LIMIT_S)
     if reply.status != 200:
         raise AssertionError(f"connect answered {reply.status}: {reply.body[:500]!r}\n{server.printed()}")
     return str(json.loads(reply.body)["result"]["account"])
 
 
-def _read(account: str, **more: object) -> bytes:
+def read(account: str, **more: object) -> bytes:
+    """The body of a read of an account's car."""
     return json.dumps({"action": "fuel", "account": account} | more, separators=(",", ":")).encode()

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from bench.servers import ROOT, environment
 
 WRK_SCRIPT = Path(__file__).with_name("wrk.lua")
 FIGURES = "FIGURES "
+LIMIT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,26 @@ class Load:
         return self.requests / self.seconds
 
 
+class Target(Protocol):
+    """A server on the loopback interface."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What goes with each request."""
+        ...
+
+
 class Generator(Protocol):
     """Drives one server with keep-alive connections."""
 
     name: str
 
-    def drive(self, port: int, bodies: Sequence[bytes], connections: int, duration_s: float) -> Load:
+    def drive(self, server: Target, bodies: Sequence[bytes], connections: int, duration_s: float) -> Load:
         """POST the bodies in turn for ``duration_s`` over so many connections."""
         ...
 
@@ -51,7 +66,7 @@ class Wrk:
 
     name = "wrk"
 
-    def drive(self, port: int, bodies: Sequence[bytes], connections: int, duration_s: float) -> Load:
+    def drive(self, server: Target, bodies: Sequence[bytes], connections: int, duration_s: float) -> Load:
         """POST the bodies in turn for ``duration_s`` (rounded up to wrk's whole seconds)."""
         with tempfile.NamedTemporaryFile(prefix="bench-bodies-", mode="wb") as lines:
             lines.write(b"\n".join(bodies))
@@ -68,8 +83,9 @@ class Wrk:
                 "30s",
                 "-s",
                 str(WRK_SCRIPT),
+                *(part for name, value in server.headers.items() for part in ("-H", f"{name}: {value}")),
             ]
-            printed, cpu_s = _run(["wrk", *options, f"http://127.0.0.1:{port}/", "--", lines.name])
+            printed, cpu_s = _run(["wrk", *options, f"http://127.0.0.1:{server.port}/", "--", lines.name])
         figures = next(line for line in printed.splitlines() if line.startswith(FIGURES))
         return _load(json.loads(figures.removeprefix(FIGURES)), cpu_s)
 
@@ -79,13 +95,15 @@ class PythonGenerator:
 
     name = "python"
 
-    def drive(self, port: int, bodies: Sequence[bytes], connections: int, duration_s: float) -> Load:
+    def drive(self, server: Target, bodies: Sequence[bytes], connections: int, duration_s: float) -> Load:
         """POST the bodies in turn, beginning none after ``duration_s``."""
-        return self._carry_out(pyload.Order(port, [body.decode() for body in bodies], connections, duration_s))
+        texts = [body.decode() for body in bodies]
+        return self._carry_out(pyload.Order(server.port, texts, connections, duration_s, headers=dict(server.headers)))
 
-    def burst(self, port: int, body: bytes, connections: int) -> Load:
+    def burst(self, server: Target, body: bytes, connections: int) -> Load:
         """One request a connection, all at once."""
-        return self._carry_out(pyload.Order(port, [body.decode()], connections, duration_s=60.0, each=1))
+        headers = dict(server.headers)
+        return self._carry_out(pyload.Order(server.port, [body.decode()], connections, 60.0, each=1, headers=headers))
 
     def _carry_out(self, order: pyload.Order) -> Load:
         printed, cpu_s = _run([sys.executable, "-m", "bench.pyload", json.dumps(asdict(order))])
@@ -100,7 +118,7 @@ def fastest() -> Generator:
 def _run(command: Sequence[str]) -> tuple[str, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=LIMIT_S
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:

@@ -64,9 +64,9 @@ def at_least(name: str, spread: Spread, bound: float, remark: str = "") -> Gate:
     return Gate(name, ranged(spread, 2), f">= {bound:.2f}", spread.median >= bound, remark)
 
 
-def at_most(name: str, spread: Spread, bound: float, unit: str = "", remark: str = "") -> Gate:
+def at_most(name: str, spread: Spread, bound: float, unit: str = "", remark: str = "", digits: int = 2) -> Gate:
     """The median must not exceed ``bound``."""
-    return Gate(name, ranged(spread, 2) + unit, f"<= {bound:g}{unit}", spread.median <= bound, remark)
+    return Gate(name, ranged(spread, digits) + unit, f"<= {bound:g}{unit}", spread.median <= bound, remark)
 
 
 def always(name: str, figures: Sequence[float], bound: float, remark: str = "") -> Gate:

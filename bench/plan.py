@@ -18,8 +18,19 @@ class Plan:
     overhead_pairs: tuple[tuple[int, int], ...]
     """For the cost of a fresh read: (upstream latency in ms, pairs of calls)."""
     burst: int
-    """Identical reads at once against a cold cache."""
+    """Identical reads at once against a cold cache: an instance keeps fewer than 1,000 connections."""
     burst_rounds: int
+    accounts: tuple[int, ...]
+    """Accounts in the store, for the growth of a request's cost; so are the next three."""
+    vehicles: tuple[int, ...]
+    parts: tuple[int, ...]
+    instances: tuple[int, ...]
+    samples: int
+    """Requests a round whose cost is taken together."""
+    shared_vehicles: int
+    """Vehicles that one instance reads for another."""
+    endurance_requests: int
+    """Cached reads of one instance between the first and the last look at its memory."""
 
 
 FULL = Plan(
@@ -32,8 +43,15 @@ FULL = Plan(
     import_rounds=15,
     start_rounds=7,
     overhead_pairs=((0, 400), (50, 60)),
-    burst=1_000,
+    burst=990,
     burst_rounds=3,
+    accounts=(10, 100, 1_000, 10_000, 100_000),
+    vehicles=(1, 5, 20, 50),
+    parts=(1, 2, 5, 10, 20),
+    instances=(1, 2, 4),
+    samples=300,
+    shared_vehicles=300,
+    endurance_requests=1_000_000,
 )
 
 QUICK = Plan(
@@ -46,6 +64,13 @@ QUICK = Plan(
     import_rounds=15,
     start_rounds=2,
     overhead_pairs=((0, 200), (50, 20)),
-    burst=1_000,
+    burst=990,
     burst_rounds=1,
+    accounts=(10, 1_000, 10_000),
+    vehicles=(1, 10, 50),
+    parts=(1, 5, 20),
+    instances=(1, 4),
+    samples=100,
+    shared_vehicles=60,
+    endurance_requests=5_000,
 )

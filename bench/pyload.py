@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 
@@ -29,6 +29,7 @@ class Order:
     connections: int
     duration_s: float
     each: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Tally:
@@ -112,7 +113,7 @@ async def carry_out(order: Order) -> dict[str, Any]:
     """Send what was ordered; gives the figures."""
     loop = asyncio.get_running_loop()
     tally = Tally()
-    messages = cycle([wire.post("/", body.encode()) for body in order.bodies])
+    messages = cycle([wire.post("/", body.encode(), order.headers) for body in order.bodies])
     lanes: list[Lane] = []
     for _ in range(order.connections):
         _, lane = await loop.create_connection(lambda: Lane(order, messages, tally), "127.0.0.1", order.port)

@@ -86,7 +86,7 @@ def _keep(started: datetime, circumstances: dict[str, Any], outcomes: dict[str, 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about a minute, fewer connections and latencies")
+    parser.add_argument("--quick", action="store_true", help="about three minutes, fewer connections and latencies")
     parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md after a quick run too")
     names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--only", action="append", default=[], choices=names, help="these scenarios; keeps nothing")

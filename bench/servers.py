@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import processes, wire
@@ -26,8 +26,18 @@ class FunctionServer:
     What it prints goes to a file, so that a server that logs pays for writing its lines.
     """
 
-    def __init__(self, target: str, source: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        target: str,
+        source: str,
+        env: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """``headers`` go with each request to it, ``options`` are more of its command line."""
         self.port = 0
+        self.headers = dict(headers or {})
+        self._options = options
         self._target = target
         self._source = source
         self._env = environment() | dict(env)
@@ -41,7 +51,7 @@ class FunctionServer:
 
     def twin(self) -> "FunctionServer":
         """Another server like this one, not started."""
-        return FunctionServer(self._target, self._source, self._env)
+        return FunctionServer(self._target, self._source, self._env, self.headers, self._options)
 
     def launch(self) -> None:
         """Start the process and return at once."""
@@ -49,7 +59,7 @@ class FunctionServer:
         command = [_executable("functions-framework"), "--target", self._target, "--source", self._source]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(self.port)],
+                [*command, "--host", "127.0.0.1", "--port", str(self.port), *self._options],
                 cwd=ROOT,
                 env=self._env,
                 stdout=output,

@@ -48,7 +48,8 @@ class Stage:
     @cached_property
     def empty(self) -> Contestant:
         """The empty function, with the reply of :attr:`cached`."""
-        return self.stable.empty(reply=self.cached.warm(), body=self.cached.bodies[0])
+        headers = self.cached.server.headers
+        return self.stable.empty(reply=self.cached.warm(), body=self.cached.bodies[0], headers=headers)
 
     @cached_property
     def naive(self) -> Contestant:

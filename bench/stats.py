@@ -1,8 +1,9 @@
 """Medians and spreads of repeated measurements. Pure; nothing here knows what was measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from math import log
+from statistics import linear_regression, median
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,16 @@ class Spread:
     def as_dict(self) -> dict[str, float]:
         """For the raw record."""
         return asdict(self)
+
+
+def exponent(points: Mapping[float, float]) -> float:
+    """The k of ``cost = c * size ** k`` that fits the points best: 0 is flat, 1 grows in proportion.
+
+    Raises ``ValueError`` below two sizes, or where a size or a cost is not positive.
+    """
+    if len(points) < 2 or min(*points, *points.values()) <= 0:
+        raise ValueError("a fit needs two sizes or more, and positive figures")
+    return linear_regression([log(size) for size in points], [log(cost) for cost in points.values()]).slope
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

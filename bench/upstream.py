@@ -57,20 +57,20 @@ class Upstream:
         self.origin = sandbox.origin
         self.pid = sandbox.pid
         self.port = int(sandbox.origin.rpartition(":")[2])
-        self._sandbox = sandbox
+        self.sandbox = sandbox
 
     def set_latency(self, latency_ms: float) -> None:
         """Delay every reply from now on."""
-        self._sandbox.settings(latency_ms=latency_ms)
+        self.sandbox.settings(latency_ms=latency_ms)
 
     def seen(self) -> Seen:
         """The counters."""
-        counted = self._sandbox.stats()
+        counted = self.sandbox.stats()
         return Seen(counted["requests_total"], counted["connections_opened"], dict(counted["requests"]))
 
     def issue_tokens(self, email: str) -> Tokens:
         """Tokens as of a login."""
-        issued = self._sandbox.issue_tokens(email)
+        issued = self.sandbox.issue_tokens(email)
         return Tokens(email, issued["access_token"], issued["refresh_token"], issued["gcid"])
 
     def read_messages(self, tokens: Tokens) -> tuple[bytes, ...]:

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scorecard import access, backup, commands, sealing, tokens, tokens_rotation
+from scorecard import access, backup, breaker, cache, commands, sealing, tokens, tokens_rotation
 from scorecard.row import Finding, Row
 
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "scorecard.md"
@@ -21,7 +21,16 @@ built yet.
 
 ROWS: tuple[Row, ...] = tuple(
     sorted(
-        (*commands.ROWS, *tokens.ROWS, *sealing.ROWS, *tokens_rotation.ROWS, *backup.ROWS, *access.ROWS),
+        (
+            *breaker.ROWS,
+            *cache.ROWS,
+            *commands.ROWS,
+            *tokens.ROWS,
+            *sealing.ROWS,
+            *tokens_rotation.ROWS,
+            *backup.ROWS,
+            *access.ROWS,
+        ),
         key=lambda row: row.number,
     )
 )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass, field
 
 from bench.load import Load
 from bench.outcome import Outcome, Table, ranged
@@ -14,6 +15,14 @@ CONNECTIONS = 32
 BODY = b'{"action":"fuel"}'
 
 
+@dataclass(frozen=True)
+class Trivial:
+    """The server."""
+
+    port: int
+    headers: dict[str, str] = field(default_factory=dict)
+
+
 class Calibration:
     """The generators of the other scenarios against a server that does nothing at all."""
 
@@ -24,12 +33,12 @@ class Calibration:
         command = [sys.executable, "bench/targets/trivial.py"]
         server = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
         try:
-            port = int(server.stdout.readline()) if server.stdout else 0
+            trivial = Trivial(int(server.stdout.readline()) if server.stdout else 0)
             generators = {generator.name: generator for generator in (stage.quick_replies, stage.slow_replies)}
             loads: dict[str, list[Load]] = {name: [] for name in generators}
             for _ in range(ROUNDS):
                 for name, generator in generators.items():
-                    loads[name].append(generator.drive(port, (BODY,), CONNECTIONS, 1.0))
+                    loads[name].append(generator.drive(trivial, (BODY,), CONNECTIONS, 1.0))
         finally:
             server.terminate()
             server.wait(timeout=5)

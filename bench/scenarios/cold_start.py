@@ -84,7 +84,7 @@ def _start_ms(server: FunctionServer, body: bytes) -> list[float]:
     try:
         server.await_healthy()
         healthy = [(time.perf_counter() - started) * 1e3, processes.cpu_s(server.pid) * 1e3]
-        reply = wire.ask_once(server.port, wire.post("/", body))
+        reply = wire.ask_once(server.port, wire.post("/", body, server.headers))
         if reply.status != 200:
             raise AssertionError(f"the first read answered {reply.status}: {reply.body[:300]!r}")
         return [*healthy, (time.perf_counter() - started) * 1e3, processes.cpu_s(server.pid) * 1e3]

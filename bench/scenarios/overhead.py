@@ -22,7 +22,9 @@ class Overhead:
         """Pairs of calls at each latency."""
         server = stage.fresh.server
         account = link(server, "one@example.com")
-        ours = wire.post("/", json.dumps({"action": "fuel", "account": account, "fresh": True}).encode())
+        ours = wire.post(
+            "/", json.dumps({"action": "fuel", "account": account, "fresh": True}).encode(), server.headers
+        )
         direct = stage.upstream.read_messages(stage.tokens)
         raw, rows, gates = {}, [], []
         for latency_ms, pairs in stage.plan.overhead_pairs:

@@ -44,7 +44,7 @@ class SingleFlight:
         server.start()
         try:
             before = stage.upstream.seen()
-            load = stage.slow_replies.burst(server.port, body, stage.plan.burst)
+            load = stage.slow_replies.burst(server, body, stage.plan.burst)
             seen = stage.upstream.seen().since(before)
         finally:
             server.stop()

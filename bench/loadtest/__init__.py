@@ -1,0 +1,1 @@
+"""A minute of everyday load on four instances while things break: see `__main__.py`."""
