@@ -6,8 +6,14 @@ worker that serves it.
 
 from typing import TYPE_CHECKING
 
+import gunicorn.config  # type: ignore[import-untyped] # it ships no types
+
 if TYPE_CHECKING:
     from flask import Request, Response
+
+# The framework starts the server after importing this and leaves the kind of worker to gunicorn's default, whose
+# threads wait for slow clients.
+gunicorn.config.WorkerClass.default = "common.patient_worker.PatientWorker"
 
 
 def bmw_api(request: "Request") -> "Response":

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.breaker import BreakerEvent, State
 from common.callers import Caller
-from common.errors import ApiError, InternalError
+from common.errors import ApiError, EndpointNotFound, InternalError
 from common.logs import EventLog, HttpRequest, Severity
 from common.metrics import Metrics
 from common.redact import fingerprint
@@ -43,6 +43,7 @@ _OUTCOMES: Mapping[int, tuple[str, Severity]] = {
     5: ("failed", "ERROR"),
 }
 """By the first digit of the status."""
+_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 _UNHAPPY = frozenset({"unknown", "failed", "expired"})
 
 
@@ -56,7 +57,10 @@ class Telemetry:
 
     def request(self, request: RawRequest, reply: Reply, trail: Trail, seconds: float) -> None:
         """A request was answered."""
-        http = HttpRequest(request.method, request.path, reply.status, seconds, len(reply.body))
+        # What a stranger makes up may be anything, somebody's secret too.
+        method = request.method if request.method in _METHODS else "UNKNOWN"
+        path = "unknown" if trail.error == EndpointNotFound.code else request.path
+        http = HttpRequest(method, path, reply.status, seconds, len(reply.body))
         self._answered("request", trail, reply.status, seconds, http)
 
     def part(self, trail: Trail, status: int, seconds: float) -> None:

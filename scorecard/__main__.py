@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scorecard import access, backup, breaker, cache, commands, sealing, tokens, tokens_rotation
+from scorecard import access, backup, breaker, cache, commands, hygiene, input, sealing, tokens, tokens_rotation
 from scorecard.row import Finding, Row
 
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "scorecard.md"
@@ -30,6 +30,8 @@ ROWS: tuple[Row, ...] = tuple(
             *tokens_rotation.ROWS,
             *backup.ROWS,
             *access.ROWS,
+            *input.ROWS,
+            *hygiene.ROWS,
         ),
         key=lambda row: row.number,
     )

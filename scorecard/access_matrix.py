@@ -19,7 +19,8 @@ SCOPE_OF: Final[Mapping[str, Scope | None]] = {
         ("vehicles", "status", "fuel", "mileage", "lock_status", "is_locked", "check_control", "charging"), Scope.READ
     ),
     **dict.fromkeys(("climate_status", "tires", "service", "capabilities", "image", "command_status"), Scope.READ),
-    "location": Scope.LOCATION,
+    **dict.fromkeys(("charging_history", "tyre_diagnosis"), Scope.READ),
+    **dict.fromkeys(("location", "charging_settings_by_place"), Scope.LOCATION),
     **dict.fromkeys(("lock", "flash", "horn", "ac", "ac_off", "charge_start", "charge_stop"), Scope.COMMAND),
     **dict.fromkeys(("charging_settings", "charging_profile", "send_poi", "find"), Scope.COMMAND),
     "unlock": Scope.UNLOCK,
@@ -43,6 +44,8 @@ SUBSETS: Final = (
     ALL_SCOPES,
 )
 """The callers of the matrix: none, each scope by itself, the two that read, all."""
+NOT_AT_MYBMW: Final = frozenset({"charging_history", "tyre_diagnosis", "charging_settings_by_place"})
+"""What the maker of the matrix has not; who may ask is told so."""
 NOT_IN_A_BATCH: Final = frozenset({"batch", "connect", "image"})
 
 
@@ -84,7 +87,9 @@ def verdict(scopes: frozenset[Scope], ask: Ask) -> str:
         return "INSUFFICIENT_SCOPE"
     if ask.account is not Whose.OWN:
         return "COMMAND_NOT_FOUND" if ask.action == "command_status" else "ACCOUNT_NOT_FOUND"
-    return SERVED if ask.vin is Whose.OWN else "VEHICLE_NOT_FOUND"
+    if ask.vin is not Whose.OWN:
+        return "VEHICLE_NOT_FOUND"
+    return "NOT_SUPPORTED" if ask.action in NOT_AT_MYBMW else SERVED
 
 
 @dataclass(frozen=True, slots=True)

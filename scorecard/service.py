@@ -30,9 +30,23 @@ class Instance:
         self._log = log
         self.start()
 
+    @property
+    def key(self) -> str:
+        """The API key that its requests carry."""
+        return self._key
+
+    @property
+    def port(self) -> int:
+        """Where it listens now."""
+        return self._port
+
+    def log(self) -> str:
+        """Everything that it has printed."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
     def start(self) -> None:
         """Start the process, anew after :meth:`kill`."""
-        port = free_port()
+        self._port = port = free_port()
         self._server = Server(
             "instance",
             [sys.executable, "-m", "functions_framework", "--target=bmw_api", "--host=127.0.0.1", f"--port={port}"],
