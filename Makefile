@@ -9,7 +9,7 @@ JOBS ?= auto
 SLOW := integration/* providers/* sandbox/* common/stores/* *_killed.py *_model.py *_races.py *_scorecard.py \
   functions/test_audit.py ops/test_audit.py ops/test_client.py ops/test_demo.py ops/test_guide.py ops/test_run.py \
   ops/test_served.py ops/test_venv.py ops/test_lint.py ops/test_image.py ops/test_keys*.py ops/test_backup*.py \
-  ops/test_canary*.py common/test_bus.py common/test_second_level.py common/test_ratelimit_redis.py bench/test_whole.py
+  ops/test_canary*.py ops/test_deploy.py ops/test_release.py common/test_patient_worker.py common/test_bus.py common/test_second_level.py common/test_ratelimit_redis.py bench/test_whole.py
 
 .PHONY: help
 help: ## list these commands
@@ -59,6 +59,10 @@ bench: venv ## cached and fresh reads beside an empty function and a naive wrapp
 .PHONY: load
 load: venv ## a minute of everyday load on four instances while an instance and Valkey are killed: docs/load-test.md
 	@$(RUN) bench.loadtest
+
+.PHONY: release
+release: check test ## tag this commit with its version and the changelog's notes
+	@$(RUN) ops.release
 
 .PHONY: scorecard
 scorecard: venv ## the promises, measured on real processes and printed as a table (ROWS="11 15" for some)

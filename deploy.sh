@@ -1,30 +1,32 @@
 #!/usr/bin/env bash
-# Deploys one environment to Cloud Run functions from a clean checkout. `./deploy.sh --help` explains.
+# Brings a commit to Google Cloud, and back. `./deploy.sh --help` explains; docs/deployment.md tells the whole way.
 set -euo pipefail
 IFS=$'\n\t'
 
 usage() {
   cat <<'HELP'
-Usage: ./deploy.sh staging|production [--project ID] [--region REGION] [--dry-run]
+Usage: ./deploy.sh staging|production [bmw_api|health|stream|--all] [--canary [PERCENT]] [options]
+       ./deploy.sh promote|status|doctor|bootstrap ENV [options]
+       ./deploy.sh rollback ENV [REVISION] [options]
 
-Deploys the committed state of this checkout as a Cloud Run function.
+  staging, production   deploy the committed state of this checkout and give it all traffic; bmw_api if not said
+      --canary          give it none, and the tag `canary`: python -m ops.canary ENV goes on from there
+      --canary PERCENT  give it so much
+      --all             bmw_api and health, and stream where SET_PROVIDERS names cardata
+  promote ENV           all traffic to the revision with the tag `canary`
+  rollback ENV          all traffic to the revision that had it before the last deployment, or to REVISION
+  status ENV            who gets the traffic, and the newest revisions with their commits
+  doctor ENV            what is missing in the project, each with the command that mends it; changes nothing
+  bootstrap ENV         mends all of it: APIs, accounts with least privilege, buckets, secrets. Again changes nothing
 
-  staging      service draiv-bmw-staging, entry point bmw_api_staging
-  production   service draiv-bmw, entry point bmw_api
+  --project ID          Google Cloud project; default: $PROJECT, then gcloud's own
+  --region REGION       default: $REGION, then the environment's
+  --dry-run             print every command that would change something, and run none. What gcloud cannot be asked
+                        is assumed, and said
+  --help                this text
 
-  --project ID      Google Cloud project; default: $PROJECT, then gcloud's own
-  --region REGION   default: $REGION, then europe-west1
-  --dry-run         print the command and change nothing; needs no gcloud when a project is given
-  --help            this text
-
-It expects to find, by name (ENV is staging or production):
-  service account  draiv-bmw-ENV@PROJECT.iam.gserviceaccount.com, object user of the bucket, accessor of the secrets
-  bucket           gs://PROJECT-draiv-ENV, for links, tokens and commands
-  secrets          draiv-log-key-ENV (version $LOG_KEY_VERSION, default 1): hashes VINs and callers in logs
-                   draiv-audit-key-ENV (version $AUDIT_KEY_VERSION, default 1): seals the audit trail
-
-The service is private: whoever calls it needs the role run.invoker and sends an identity token. Behind that the
-service treats all callers as one (CALLERS=open), so let nobody in but your own backend.
+What an environment is stands in ops/environments/ENV.env; its secrets are in Secret Manager.
+Exits with 2 where the command line makes no sense, 1 where something is missing or refused, else as gcloud does.
 HELP
 }
 
@@ -33,91 +35,74 @@ fail() {
   exit "${2:-1}"
 }
 
-# An option a line, so that it can be read and still be pasted.
-print_command() {
-  local word
-  printf '  %q' "$1"
-  for word in "${@:2}"; do
-    [[ "$word" == --* ]] && printf ' \\\n   '
-    printf ' %q' "$word"
-  done
-  printf '\n'
-}
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || fail "needs bash 4.4 or newer; this is $BASH_VERSION"
+cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=ops/deploy/common.sh
+source ops/deploy/common.sh
+# shellcheck source=ops/deploy/revisions.sh
+source ops/deploy/revisions.sh
+# shellcheck source=ops/deploy/needs.sh
+source ops/deploy/needs.sh
 
 main() {
-  local environment="" project="${PROJECT:-}" region="${REGION:-europe-west1}" dry_run=no
+  local verb="" canary="" target="" revision="" words=()
+  environment="" project="${PROJECT:-}" region="${REGION:-}" dry_run=no
   while (($#)); do
     case "$1" in
-      --help | -h)
-        usage
-        return
-        ;;
+      --help | -h) usage && return ;;
       --dry-run) dry_run=yes ;;
+      --all) words+=(all) ;;
+      --canary)
+        canary=0
+        if [[ "${2:-}" =~ ^[0-9]+$ ]]; then
+          (($2 >= 1 && $2 <= 99)) || fail "--canary takes 1 to 99 percent" 2
+          canary="$2"
+          shift
+        fi
+        ;;
       --project | --region)
-        (($# >= 2)) && [[ -n "$2" && "$2" != --* ]] || fail "$1 needs a value" 2
+        (($# >= 2)) && [[ -n "$2" && "$2" != -* ]] || fail "$1 needs a value" 2
         if [[ "$1" == --project ]]; then project="$2"; else region="$2"; fi
         shift
         ;;
       -*) fail "unknown option $1; see --help" 2 ;;
-      *)
-        [[ -z "$environment" ]] || fail "one environment at a time; see --help" 2
-        environment="$1"
-        ;;
+      *) words+=("$1") ;;
     esac
     shift
   done
-
-  local service target
-  case "$environment" in
-    staging) service=draiv-bmw-staging target=bmw_api_staging ;;
-    production) service=draiv-bmw target=bmw_api ;;
-    "") fail "which environment: staging or production? See --help" 2 ;;
-    *) fail "unknown environment '$environment': staging or production" 2 ;;
+  case "${words[0]:-}" in
+    promote | rollback | status | doctor | bootstrap)
+      verb="${words[0]}"
+      words=("${words[@]:1}")
+      ;;
+    *) verb=deploy ;;
   esac
+  environment="${words[0]:-}"
+  case "$verb" in
+    deploy) target="${words[1]:-bmw_api}" ;;
+    rollback) revision="${words[1]:-}" ;;
+    *) ((${#words[@]} < 2)) || fail "$verb takes one environment and nothing else; see --help" 2 ;;
+  esac
+  ((${#words[@]} <= 2)) || fail "too many words; see --help" 2
+  [[ "$verb" == deploy || -z "$canary" ]] || fail "--canary belongs to a deployment" 2
 
-  cd "$(dirname "${BASH_SOURCE[0]}")"
-  local commit
-  commit="$(git rev-parse --short=12 HEAD)"
-  if [[ -n "$(git status --porcelain)" ]]; then
-    fail "the checkout has changes that are not committed; what is deployed must be a commit"
-  fi
-  if [[ -z "$project" ]]; then
-    command -v gcloud >/dev/null || fail "no project: give --project"
-    project="$(gcloud config get-value project 2>/dev/null || true)"
-    [[ -n "$project" ]] || fail "no project: give --project"
-  fi
-
-  # THREADS equals the concurrency: with fewer, requests that wait for the maker block those that the cache answers.
-  local -a command=(
-    gcloud run deploy "$service"
-    --project "$project"
-    --region "$region"
-    --source .
-    --function "$target"
-    --base-image python313
-    --service-account "draiv-bmw-$environment@$project.iam.gserviceaccount.com"
-    --concurrency 32
-    --cpu 1
-    --memory 512Mi
-    --min 1
-    --max 10
-    --timeout 60
-    --cpu-boost
-    --set-env-vars "THREADS=32,ENVIRONMENT=$environment,CALLERS=open,DOCUMENTS_URL=gs://$project-draiv-$environment/bmw,GOOGLE_CLOUD_PROJECT=$project"
-    --set-secrets "LOG_KEY=draiv-log-key-$environment:${LOG_KEY_VERSION:-1},AUDIT_KEY=draiv-audit-key-$environment:${AUDIT_KEY_VERSION:-1}"
-    --labels "commit=$commit"
-    --no-allow-unauthenticated
-    --quiet
-  )
-
-  printf 'Deploying commit %s to %s in %s:\n' "$commit" "$service" "$region"
-  print_command "${command[@]}"
-  if [[ "$dry_run" == yes ]]; then
-    printf 'Dry run: nothing was changed.\n'
-    return
-  fi
-  command -v gcloud >/dev/null || fail "gcloud is not installed"
-  "${command[@]}"
+  load_environment
+  case "$target" in
+    "" | bmw_api | health | all) ;;
+    stream) git cat-file -e HEAD:functions/providers/cardata/stream.py 2>/dev/null || fail "this commit has no stream worker" ;;
+    *) fail "unknown target '$target': bmw_api, health, stream or --all" 2 ;;
+  esac
+  [[ -z "$canary" || "$target" == bmw_api ]] || fail "--canary is for bmw_api alone" 2
+  find_project
+  case "$verb" in
+    deploy) deploy "$target" "$canary" ;;
+    promote) promote ;;
+    rollback) roll_back "$revision" ;;
+    status) show_status ;;
+    doctor) look_at_needs ;;
+    bootstrap) look_at_needs mend ;;
+  esac
+  [[ "$dry_run" == no ]] || printf 'Dry run: nothing was changed.\n'
 }
 
 main "$@"

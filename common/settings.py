@@ -143,7 +143,7 @@ class Settings(BaseSettings):
         description="Reads of one vehicle that a caller forces (`fresh`, or a `max_age_s` below `READ_TTL_S`): each "
         "can wake the car and drain its 12 V battery.",
     )
-    max_body_bytes: int = Field(16_384, gt=0, description="Largest request body accepted.")
+    max_body_bytes: int = Field(16_384, gt=0, le=65_536, description="Largest request body accepted.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call from a browser, comma-separated; none by default."
     )

@@ -54,6 +54,12 @@ def serve(request: Request, environment: Environment | None = None, *, health_on
             flush=True,
         )
         return _respond(wire.error_reply(InternalError(), new_request_id(), datetime.now(UTC)))
+    except Exception as defect:  # noqa: BLE001 - the framework would show the traceback
+        print(  # noqa: T201 - as above
+            f'{{"severity": "CRITICAL", "message": "not_built", "problem": {json.dumps(type(defect).__qualname__)}}}',
+            flush=True,
+        )
+        return _respond(wire.error_reply(InternalError(), new_request_id(), datetime.now(UTC)))
     return _respond(app.loop.run(app.pipeline.handle(_read(request, app.settings.max_body_bytes))))
 
 
@@ -80,7 +86,9 @@ class _Finished(Response):
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Speak WSGI."""
         status, body, content_type, headers = self._reply
-        sent = [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers.items()]
+        # A 204 has no content, and so neither type nor length.
+        about = [] if status == 204 else [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+        sent = [*about, *headers.items()]
         start_response(_STATUS_LINES[status], sent)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 

@@ -5,7 +5,19 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scorecard import access, backup, breaker, cache, commands, hygiene, input, sealing, tokens, tokens_rotation
+from scorecard import (
+    access,
+    backup,
+    breaker,
+    cache,
+    canary,
+    commands,
+    hostile,
+    hygiene,
+    sealing,
+    tokens,
+    tokens_rotation,
+)
 from scorecard.row import Finding, Row
 
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "scorecard.md"
@@ -30,8 +42,9 @@ ROWS: tuple[Row, ...] = tuple(
             *tokens_rotation.ROWS,
             *backup.ROWS,
             *access.ROWS,
-            *input.ROWS,
+            *hostile.ROWS,
             *hygiene.ROWS,
+            *canary.ROWS,
         ),
         key=lambda row: row.number,
     )

@@ -8,7 +8,7 @@ from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped] #
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.gathering import LARGEST_BODY_BYTES, LARGEST_HEAD_BYTES, Extent, Gathering, Refused
+from common.gathering import LARGEST_BODY_BYTES, LARGEST_HEAD_BYTES, Extent, Gathering, Refused, is_plain_and_whole
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -156,3 +156,45 @@ def test_where_another_request_follows_gunicorns_parser_ends_at_the_same_byte(
     except Exception:  # noqa: BLE001 - it refuses the request and closes the connection: nothing can follow
         return
     assert parser.unreader.take_buffered() == gathering.split(extent)[1]
+
+
+PLAIN = HEAD + b"Content-Length: 5\r\n\r\nhello"
+LINES = [
+    b"Content-Length: 5",
+    b"Content-Length: 4",
+    b"Content-Length: +5",
+    b"content-LENGTH:5",
+    b"Content-Length : 5",
+    b" Content-Length: 5",
+    b"Content-Length: 5, 5",
+    b"Content-Length: 00005",
+    b"Content-Length: 000005",
+    b"Content-Length: \xb2",
+    b"Content-Length:",
+    b"X: content-length",
+    b"Transfer-Encoding: chunked",
+    b"transfer-encoding : chunked",
+    b"Expect: 100-continue",
+    b"X: y",
+    b"X: y\n z",
+    b"",
+]
+
+
+def test_a_plain_request_is_known_at_once_and_no_other_bytes_are() -> None:
+    assert is_plain_and_whole(PLAIN)
+    for other in (PLAIN[:-1], PLAIN + b"x", PLAIN + PLAIN, b"\r\n\r\n" + PLAIN, b"", NEXT):
+        assert not is_plain_and_whole(other)
+    for odd in (*AMBIGUOUS.values(), *NOT_WAITED_FOR.values(), *WHOLE_AND_LAST.values()):
+        assert not is_plain_and_whole(odd)
+    padded = HEAD + b"X: " + b"y" * 9_000 + b"\r\nContent-Length: 5\r\n\r\nhello"
+    assert not is_plain_and_whole(padded)
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=4), st.sampled_from([b"", b"hello", b"hell", b"hello\r\n\r\n", NEXT]))
+def test_what_is_called_plain_is_what_the_careful_reader_calls_one_whole_request(
+    lines: list[bytes], body: bytes
+) -> None:
+    received = HEAD + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
+    if is_plain_and_whole(received):
+        assert Gathering().add(received) == Extent(len(received), last=False)

@@ -1,171 +1,573 @@
-"""Tests of deploy.sh against a stand-in for gcloud that writes down what it was told."""
+"""Tests of deploy.sh in a real checkout, against the simulated gcloud, and of its commands against the real one."""
 
+import json
+import os
+import re
 import shlex
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from common.settings import load
+from common.crypto.keyset import Keyset
+from common.settings import VERSION, Settings, load
+from ops import canary_settings
+from sandbox.gcloud_install import Installed
 
-SCRIPT = Path(__file__).parents[2] / "deploy.sh"
-GCLOUD = """#!/bin/sh
-if [ "$1" = config ]; then echo from-gcloud; exit; fi
-for word in "$@"; do printf '%s\\n' "$word"; done >> "$GCLOUD_CALLS"
-exit "${GCLOUD_EXIT:-0}"
-"""
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("common", "functions", "ops", "sandbox")
+FILES = ("deploy.sh", "main.py", "requirements.txt", "requirements-dev.txt", "Dockerfile", ".gitignore")
+TOOLS = ("bash", "cat", "dirname", "git", "grep", "mkdir", "mktemp", "rm", "sed", "sort", "tar", "tr")
+READS = re.compile(r"(describe|list|get-iam-policy|get-value|print-)")
+SERVICE = "draiv-bmw-staging"
+RUNTIME = "serviceAccount:draiv-bmw-staging@p1.iam.gserviceaccount.com"
+EMPTY: dict[str, Any] = {}
 
 
 class Checkout:
-    """A git checkout with deploy.sh in it, and a gcloud on the path."""
+    """A git checkout, and only the tools that deploy.sh may need: never a gcloud of this machine's own."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "checkout"
-        self.calls = root / "calls"
-        self.bin = root / "bin"
         self.tools = root / "tools"
-        for directory in (self.root, self.bin, self.tools):
-            directory.mkdir()
-        # Only these, so that a gcloud of this machine's own is never found.
-        for tool in ("bash", "cat", "dirname", "git"):
+        self.tools.mkdir(parents=True)
+        for tool in TOOLS:
             (self.tools / tool).symlink_to(str(shutil.which(tool)))
-        shutil.copy(SCRIPT, self.root)
-        (self.bin / "gcloud").write_text(GCLOUD)
-        (self.bin / "gcloud").chmod(0o755)
+        for folder in FOLDERS:
+            shutil.copytree(ROOT / folder, self.root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in FILES:
+            shutil.copy(ROOT / file, self.root)
         self.git("init", "-q")
         self.git("add", ".")
-        self.git("-c", "user.name=n", "-c", "user.email=n@example.com", "commit", "-qm", "first")
+        self.commit()
+
+    def commit(self) -> None:
+        self.git("-c", "user.name=n", "-c", "user.email=n@example.com", "commit", "-qm", "some")
 
     def git(self, *words: str) -> str:
         return subprocess.run(["git", *words], cwd=self.root, check=True, capture_output=True, text=True).stdout.strip()
 
-    def deploy(self, *words: str, gcloud: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
-        path = f"{self.bin}:{self.tools}" if gcloud else str(self.tools)
+
+class Operator:
+    """Somebody at a terminal in the checkout, with a project."""
+
+    def __init__(self, checkout: Checkout, gcloud: Installed | None) -> None:
+        self.checkout = checkout
+        self.gcloud = gcloud
+
+    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        clean = {"PATH": str(self.checkout.tools), "HOME": str(self.checkout.root), "PYTHON": sys.executable}
         return subprocess.run(
             ["./deploy.sh", *words],
-            cwd=self.root,
-            env={"PATH": path, "HOME": str(self.root), "GCLOUD_CALLS": str(self.calls), **environ},
+            cwd=self.checkout.root,
+            env={**(self.gcloud.environ(clean) if self.gcloud else clean), **environ},
             capture_output=True,
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
         )
 
-    def told(self) -> list[str]:
-        return self.calls.read_text().splitlines() if self.calls.exists() else []
+    def do(self, *words: str) -> str:
+        """Run what must succeed; what it says."""
+        ran = self.run(*words)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    @property
+    def project(self) -> Installed:
+        assert self.gcloud is not None
+        return self.gcloud
+
+    def told(self) -> list[list[str]]:
+        """The calls that may have changed something."""
+        return [call for call in self.project.calls() if not READS.search(" ".join(call[:4]))]
+
+    def deployed(self) -> list[str]:
+        """The words of the last deployment."""
+        return [call for call in self.told() if call[:2] == ["run", "deploy"]][-1]
+
+    def traffic(self, service: str = SERVICE) -> dict[str, int]:
+        """Percent by the number of the revision, counted from 1; a service that follows the latest says so."""
+        found = self.project.world()["services"][service]["percents"]
+        return {re.sub(r".*-0+(\d+)-sbx", r"\1", name): percent for name, percent in found.items()}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return Checkout(tmp_path_factory.mktemp("deploy"))
+
+
+@pytest.fixture(scope="module")
+def made(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """An operator who has run bootstrap, once for all tests."""
+    operator = Operator(checkout, Installed(tmp_path_factory.mktemp("made"), {"configured": "p1"}))
+    operator.do("bootstrap", "staging")
+    return operator
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
+def operator(made: Operator, tmp_path: Path) -> Operator:
+    """Somebody with a project of his own in which everything was made and nothing deployed."""
+    return Operator(made.checkout, Installed(tmp_path / "gcloud", made.project.world()))
+
+
+@pytest.fixture
+def newcomer(checkout: Checkout, tmp_path: Path) -> Operator:
+    """Somebody with an empty project."""
+    return Operator(checkout, Installed(tmp_path / "gcloud", EMPTY))
+
+
+@pytest.fixture
+def changed(checkout: Checkout) -> Iterator[Path]:
+    """A file of the checkout that may be changed."""
+    file = checkout.root / "requirements.txt"
+    before = file.read_text()
+    yield file
+    file.write_text(before)
 
 
 def following(words: list[str], option: str) -> str:
     return words[words.index(option) + 1]
 
 
+def settings_of(words: list[str]) -> dict[str, str]:
+    text = following(words, "--set-env-vars")
+    assert text.startswith("^|^")
+    return dict(pair.split("=", 1) for pair in text[3:].split("|"))
+
+
+def printed_commands(text: str) -> list[list[str]]:
+    """The commands, as somebody would paste them; those that go through a pipe are left out."""
+    joined = text.replace("\\\n", " ")
+    lines = [line for line in joined.splitlines() if line.startswith("  ") and not line.endswith(" |")]
+    return [shlex.split(line) for line in lines if "--data-file=-" not in line]
+
+
+# Bootstrap and doctor.
+
+
+def test_bootstrap_makes_everything_that_a_deployment_needs(made: Operator) -> None:
+    world = made.project.world()
+    assert set(world["accounts"]) == {
+        f"draiv-{name}@p1.iam.gserviceaccount.com" for name in ("bmw-staging", "build", "deploy-staging")
+    }
+    assert set(world["secrets"]) == {f"draiv-{name}-staging" for name in ("token-keys", "log-key", "audit-key")}
+    assert {"run.googleapis.com", "secretmanager.googleapis.com"} <= set(world["apis"])
+    assert "Nothing is missing." in made.do("doctor", "staging")
+
+
+def test_documents_keep_their_versions_and_a_deleted_key_stays_deleted(made: Operator) -> None:
+    buckets = made.project.world()["buckets"]
+    documents, keys = buckets["p1-draiv-staging"], buckets["p1-draiv-staging-keys"]
+    assert documents["versioning_enabled"] is True
+    assert "versioning_enabled" not in keys
+    assert keys["soft_delete_policy"] == {"retentionDurationSeconds": "0"}
+    assert all(bucket["uniform_bucket_level_access"] for bucket in (documents, keys))
+    assert all(bucket["public_access_prevention"] == "enforced" for bucket in (documents, keys))
+
+
+def test_the_service_may_use_its_buckets_and_read_its_secrets_and_nothing_else(made: Operator) -> None:
+    granted = {
+        (resource, role)
+        for resource, bound in made.project.world()["policies"].items()
+        for role, who in bound
+        if who == RUNTIME
+    }
+    secrets = {
+        (f"secret/draiv-{name}-staging", "roles/secretmanager.secretAccessor")
+        for name in ("token-keys", "log-key", "audit-key")
+    }
+    buckets = {(f"bucket/p1-draiv-staging{name}", "roles/storage.objectUser") for name in ("", "-keys")}
+    assert granted == secrets | buckets
+
+
+def test_secrets_are_usable_and_appear_in_no_command_and_no_output(newcomer: Operator) -> None:
+    said = newcomer.run("bootstrap", "production", "--project", "p1")
+    values = {name: secret["versions"][0] for name, secret in newcomer.project.world()["secrets"].items()}
+    assert Keyset.parse(values["draiv-token-keys-production"]).active
+    keys = [values[f"draiv-{name}-production"] for name in ("log-key", "audit-key")]
+    assert all(len(key) >= 32 and key.isalnum() for key in keys)
+    assert len(set(keys)) == 2
+    everything = said.stdout + said.stderr + str(newcomer.project.calls())
+    assert not any(
+        value.partition(":")[2] in everything if ":" in value else value in everything for value in values.values()
+    )
+
+
+def test_bootstrap_again_changes_nothing(operator: Operator) -> None:
+    before = operator.project.world()
+    operator.do("bootstrap", "staging")
+    assert operator.told() == []
+    assert operator.project.world() == {**before, "fail": []}
+
+
+def test_doctor_names_what_is_missing_with_the_command_that_mends_it_and_changes_nothing(newcomer: Operator) -> None:
+    said = newcomer.run("doctor", "staging", "--project", "p1")
+    assert said.returncode == 1
+    assert newcomer.told() == []
+    assert said.stdout.count("MISSING") == int(re.search(r"(\d+) missing", said.stderr)[1])  # type: ignore[index] # it is there
+    made = Operator(newcomer.checkout, newcomer.gcloud)
+    made.do("bootstrap", "staging", "--project", "p1")
+    # All but the secrets, which go through a pipe.
+    told = [call for call in made.told() if call[:2] != ["secrets", "create"]]
+    assert printed_commands(said.stdout) == [["gcloud", *call] for call in told]
+
+
+def test_doctor_sees_each_kind_of_thing_that_is_missing(operator: Operator) -> None:
+    world = operator.project.world()
+    world["apis"].remove("run.googleapis.com")
+    del world["accounts"]["draiv-build@p1.iam.gserviceaccount.com"]
+    del world["secrets"]["draiv-log-key-staging"]
+    del world["buckets"]["p1-draiv-staging-keys"]
+    world["secrets"]["draiv-audit-key-staging"]["versions"] = []
+    world["policies"]["secret/draiv-token-keys-staging"] = []
+    operator.project.change(**world)
+    said = operator.run("doctor", "staging").stdout
+    assert re.findall("^MISSING  (.*)", said, re.MULTILINE) == [
+        "APIs",
+        "account draiv-build@p1.iam.gserviceaccount.com: the image is built as",
+        "bucket gs://p1-draiv-staging-keys",
+        "bucket gs://p1-draiv-staging-keys: the accounts' keys; nothing deleted is kept",
+        "secret draiv-log-key-staging",
+        "secret draiv-audit-key-staging, version 1: correct AUDIT_KEY_VERSION in ops/environments/staging.env",
+        f"roles/secretmanager.secretAccessor on draiv-token-keys-staging for {RUNTIME}",
+    ]
+
+
 @pytest.mark.parametrize(
-    ("environment", "service", "target"),
-    [("staging", "draiv-bmw-staging", "bmw_api_staging"), ("production", "draiv-bmw", "bmw_api")],
+    ("documents", "keys"),
+    [
+        ({"versioning_enabled": False}, {"versioning_enabled": True}),
+        (
+            {"uniform_bucket_level_access": False},
+            {"soft_delete_policy": {"retentionDurationSeconds": "604800"}},
+        ),
+    ],
 )
-def test_each_environment_gets_its_own_service_entry_point_account_bucket_and_secret(
-    checkout: Checkout, environment: str, service: str, target: str
+def test_a_bucket_that_is_there_but_wrong_is_mended(
+    operator: Operator, documents: dict[str, Any], keys: dict[str, Any]
 ) -> None:
-    assert checkout.deploy(environment, "--project", "p1", "--region", "r1").returncode == 0
-    told = checkout.told()
-    assert told[:4] == ["run", "deploy", service, "--project"]
-    assert following(told, "--project") == "p1"
-    assert following(told, "--region") == "r1"
-    assert following(told, "--function") == target
-    assert following(told, "--service-account") == f"draiv-bmw-{environment}@p1.iam.gserviceaccount.com"
-    secrets = [f"LOG_KEY=draiv-log-key-{environment}:1", f"AUDIT_KEY=draiv-audit-key-{environment}:1"]
-    assert following(told, "--set-secrets").split(",") == secrets
-    settings = dict(pair.split("=", 1) for pair in following(told, "--set-env-vars").split(","))
-    assert settings["ENVIRONMENT"] == environment
-    assert load(settings).environment == environment
-    assert settings["DOCUMENTS_URL"] == f"gs://p1-draiv-{environment}/bmw"
+    right = operator.project.world()["buckets"]
+    wrong = operator.project.world()["buckets"]
+    wrong["p1-draiv-staging"].update(documents)
+    wrong["p1-draiv-staging-keys"].update(keys)
+    operator.project.change(buckets=wrong)
+    assert operator.do("bootstrap", "staging").count("MISSING  bucket gs://p1-draiv-staging") == 2
+    assert operator.project.world()["buckets"] == right
 
 
-def test_the_service_is_private_and_has_a_thread_for_every_request_it_takes(checkout: Checkout) -> None:
-    checkout.deploy("production", "--project", "p1")
-    told = checkout.told()
-    assert "--no-allow-unauthenticated" in told
-    assert "--allow-unauthenticated" not in told
-    assert f"THREADS={following(told, '--concurrency')}," in following(told, "--set-env-vars")
+def test_a_service_that_its_pipeline_may_not_call_is_seen_and_mended(operator: Operator) -> None:
+    operator.do("staging")
+    said = operator.run("doctor", "staging")
+    assert said.returncode == 1
+    (command,) = printed_commands(said.stdout)
+    assert command[:5] == ["gcloud", "run", "services", "add-iam-policy-binding", SERVICE]
+    assert following(command, "--role") == "roles/run.invoker"
+    operator.do("bootstrap", "staging")
+    assert "Nothing is missing." in operator.do("doctor", "staging")
 
 
-def test_a_pinned_version_of_a_secret_is_the_one_that_is_mounted(checkout: Checkout) -> None:
-    checkout.deploy("staging", "--project", "p1", LOG_KEY_VERSION="3", AUDIT_KEY_VERSION="4")
-    mounted = following(checkout.told(), "--set-secrets")
-    assert mounted == "LOG_KEY=draiv-log-key-staging:3,AUDIT_KEY=draiv-audit-key-staging:4"
+def test_without_the_right_to_say_who_may_call_the_command_for_somebody_who_has_it_is_shown(operator: Operator) -> None:
+    operator.do("staging")
+    operator.project.change(no_set_iam_policy=["run"])
+    refused = operator.run("bootstrap", "staging")
+    assert refused.returncode == 1
+    assert "setIamPolicy' denied" in refused.stderr
+    assert "somebody who has it can run the command" in refused.stderr
+    assert f"gcloud run services add-iam-policy-binding {SERVICE}" in refused.stdout
 
 
-def test_what_is_deployed_is_labelled_with_its_commit(checkout: Checkout) -> None:
-    checkout.deploy("staging", "--project", "p1")
-    assert following(checkout.told(), "--labels") == f"commit={checkout.git('rev-parse', '--short=12', 'HEAD')}"
+def test_a_project_that_cannot_be_asked_is_not_called_empty(operator: Operator) -> None:
+    operator.project.change(fail=[{"match": "secrets describe", "says": "PERMISSION_DENIED: no"}])
+    refused = operator.run("doctor", "staging")
+    assert refused.returncode == 1
+    assert "PERMISSION_DENIED" in refused.stderr
+    assert "MISSING" not in refused.stdout
 
 
-def test_a_dry_run_prints_the_very_command_and_does_nothing(checkout: Checkout) -> None:
-    dry = checkout.deploy("staging", "--project", "p1", "--dry-run", gcloud=False)
-    assert dry.returncode == 0
-    assert checkout.told() == []
-    printed = dry.stdout.partition(":\n")[2].partition("Dry run")[0]
-    checkout.deploy("staging", "--project", "p1")
-    assert shlex.split(printed.replace("\\\n", " ")) == ["gcloud", *checkout.told()]
+# Deployments.
 
 
-@pytest.mark.parametrize("change", ["new-file", "deploy.sh"])
-def test_a_checkout_with_changes_is_not_deployed(checkout: Checkout, change: str) -> None:
-    with (checkout.root / change).open("a") as file:
-        file.write("\n# changed\n")
-    refused = checkout.deploy("staging", "--project", "p1")
+def test_the_first_deployment_gets_all_traffic_and_lets_nobody_in(operator: Operator) -> None:
+    operator.do("staging")
+    words = operator.deployed()
+    assert words[2] == SERVICE
+    assert "--no-allow-unauthenticated" in words
+    assert "--no-traffic" not in words
+    assert operator.traffic() == {"LATEST": 100}
+
+
+def test_the_next_one_gets_all_traffic_once_it_is_ready_and_leaves_alone_who_may_call(operator: Operator) -> None:
+    operator.do("staging")
+    operator.do("staging")
+    assert "--no-traffic" in operator.deployed()
+    assert not [word for word in operator.deployed() if "unauthenticated" in word]
+    assert operator.traffic() == {"2": 100}
+
+
+def test_a_canary_gets_no_traffic_or_as_much_as_was_said(operator: Operator) -> None:
+    operator.do("staging")
+    operator.do("staging", "--canary")
+    assert operator.traffic() == {"1": 100}
+    operator.do("staging", "--canary", "10")
+    assert operator.traffic() == {"1": 90, "3": 10}
+
+
+def test_a_canary_is_promoted_or_taken_back_and_both_can_be_done_twice(operator: Operator) -> None:
+    operator.do("staging")
+    operator.do("staging", "--canary", "10")
+    for _ in range(2):
+        operator.do("promote", "staging")
+        assert operator.traffic() == {"2": 100}
+    for _ in range(2):
+        operator.do("rollback", "staging")
+        assert operator.traffic() == {"1": 100}
+
+
+def test_what_was_rolled_back_cannot_be_promoted_by_mistake(operator: Operator) -> None:
+    operator.do("staging")
+    operator.do("staging", "--canary", "10")
+    operator.do("rollback", "staging")
+    refused = operator.run("promote", "staging")
+    assert refused.returncode == 1
+    assert operator.traffic() == {"1": 100}
+
+
+def test_a_rollback_can_name_a_revision(operator: Operator) -> None:
+    for _ in range(3):
+        operator.do("staging")
+    operator.do("rollback", "staging", f"{SERVICE}-00001-sbx")
+    assert operator.traffic() == {"1": 100}
+    assert operator.run("rollback", "staging", "no-such-revision").returncode == 1
+    assert operator.traffic() == {"1": 100}
+
+
+def test_a_deployment_that_fails_changes_no_traffic_and_neither_does_a_rollback_after_it(operator: Operator) -> None:
+    operator.do("staging")
+    operator.do("staging")
+    operator.project.change(fail=[{"match": "run deploy", "status": 1, "says": "Container failed to start."}])
+    assert operator.run("staging").returncode == 1
+    assert operator.traffic() == {"2": 100}
+    operator.do("rollback", "staging")
+    assert operator.traffic() == {"2": 100}
+
+
+def test_nothing_is_deployed_onto_a_split(operator: Operator) -> None:
+    operator.do("staging")
+    operator.do("staging", "--canary", "10")
+    refused = operator.run("staging")
+    assert refused.returncode == 1
+    assert "is split between" in refused.stderr
+    operator.do("promote", "staging")
+    operator.do("staging")
+
+
+def test_all_means_the_service_and_its_health_page(operator: Operator) -> None:
+    operator.do("staging", "--all")
+    assert [call[2] for call in operator.told() if call[:2] == ["run", "deploy"]] == [SERVICE, "draiv-health-staging"]
+    assert following(operator.deployed(), "--function") == "health"
+
+
+def test_a_commit_without_a_stream_worker_is_refused_as_one(operator: Operator) -> None:
+    checkout = operator.checkout
+    checkout.git("rm", "-q", "functions/providers/cardata/stream.py")
+    checkout.commit()
+    try:
+        refused = operator.run("staging", "stream")
+    finally:
+        checkout.git("reset", "-q", "--hard", "HEAD~")
+    assert refused.returncode == 1
+    assert "this commit has no stream worker" in refused.stderr
+    assert operator.told() == []
+
+
+def test_the_stream_worker_is_one_instance_that_is_always_there_built_from_the_dockerfile(operator: Operator) -> None:
+    operator.do("staging", "stream")
+    words = operator.deployed()
+    assert words[2] == "draiv-stream-staging"
+    assert "--no-cpu-throttling" in words
+    assert (following(words, "--min"), following(words, "--max-instances")) == ("1", "1")
+    assert "--args=-m,functions.providers.cardata.stream" in words
+    assert settings_of(words)["CARDATA_STREAM_BIND"] == "0.0.0.0"  # noqa: S104 - inside its container
+    source = operator.checkout.root / following(words, "--source")
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (source / "Dockerfile").read_text(), re.MULTILINE)
+    assert [name for line in copied for name in line.split() if not (source / name).exists()] == []
+
+
+def test_status_shows_shares_tags_and_commits(operator: Operator) -> None:
+    operator.do("staging")
+    operator.do("staging", "--canary", "10")
+    shown = operator.do("status", "staging")
+    assert f"90\t\t{SERVICE}-00001-sbx" in shown
+    assert f"\tcanary\t{SERVICE}-00002-sbx" in shown
+    assert (
+        f"{SERVICE}-00002-sbx\t{VERSION.replace('.', '-')}\t{operator.checkout.git('rev-parse', '--short=12', 'HEAD')}"
+        in shown
+    )
+
+
+def test_status_of_a_service_that_was_never_deployed_says_so(operator: Operator) -> None:
+    refused = operator.run("status", "staging")
+    assert refused.returncode == 1
+    assert f"there is no service {SERVICE}" in refused.stderr
+
+
+def test_what_is_deployed_is_the_commit_and_of_it_only_what_runs(operator: Operator) -> None:
+    operator.do("staging")
+    source = operator.checkout.root / following(operator.deployed(), "--source")
+    assert sorted(path.name for path in source.iterdir()) == ["common", "functions", "main.py", "requirements.txt"]
+    assert operator.checkout.git("status", "--porcelain") == ""
+
+
+def test_what_is_deployed_is_labelled_with_its_version_and_commit(operator: Operator) -> None:
+    operator.do("staging")
+    commit = operator.checkout.git("rev-parse", "--short=12", "HEAD")
+    assert following(operator.deployed(), "--labels") == f"commit={commit},version={VERSION.replace('.', '-')}"
+
+
+def test_the_service_has_a_thread_for_every_request_it_takes(operator: Operator) -> None:
+    operator.do("staging")
+    words = operator.deployed()
+    assert settings_of(words)["THREADS"] == following(words, "--concurrency")
+
+
+@pytest.mark.parametrize(("environment", "target"), [("staging", "bmw_api_staging"), ("production", "bmw_api")])
+def test_the_service_accepts_the_settings_that_it_is_deployed_with(
+    newcomer: Operator, environment: str, target: str
+) -> None:
+    said = newcomer.do(environment, "--project", "p1", "--dry-run")
+    (words,) = [command for command in printed_commands(said) if command[1:3] == ["run", "deploy"]]
+    assert following(words, "--function") == target
+    values = settings_of(words)
+    secrets = dict(pair.split("=", 1) for pair in following(words, "--set-secrets").split(","))
+    assert secrets == {
+        "TOKEN_KEYS": f"draiv-token-keys-{environment}:1",
+        "LOG_KEY": f"draiv-log-key-{environment}:1",
+        "AUDIT_KEY": f"draiv-audit-key-{environment}:1",
+    }
+    assert {name.lower() for name in {*values, *secrets} - {"THREADS"}} <= set(Settings.model_fields)
+    loaded = load({**values, **dict.fromkeys(secrets, "k1:" + "A" * 43 + "=")})
+    assert (loaded.environment, loaded.callers) == (environment, ("api_keys",))
+    assert loaded.documents_url == f"gs://p1-draiv-{environment}/bmw"
+    assert loaded.keys_url == f"gs://p1-draiv-{environment}-keys/bmw"
+
+
+def test_the_environments_differ_in_values_and_not_in_what_they_say() -> None:
+    staging, production = (
+        canary_settings.read(canary_settings.FOLDER / f"{name}.env") for name in ("staging", "production")
+    )
+    assert list(staging) == list(production)
+    assert staging["SERVICE"] != production["SERVICE"]
+
+
+# Dry runs and mistakes.
+
+
+def test_a_dry_run_prints_the_very_commands_and_runs_none(operator: Operator) -> None:
+    operator.do("staging")
+    before = len(operator.told())
+    said = operator.do("staging", "--canary", "10", "--dry-run")
+    assert len(operator.told()) == before
+    printed = [command[1:] for command in printed_commands(said) if command[0] == "gcloud"]
+    operator.do("staging", "--canary", "10")
+    assert printed == operator.told()[before:]
+    assert len(printed) == 3
+
+
+def test_a_dry_run_needs_no_gcloud_and_says_what_it_assumes(checkout: Checkout) -> None:
+    said = Operator(checkout, None).do("production", "--project", "p1", "--dry-run")
+    assert "SERVING_REVISION" in said
+    assert "is assumed to exist" in said
+    assert "Dry run: nothing was changed." in said
+
+
+def test_without_gcloud_nothing_else_works(checkout: Checkout) -> None:
+    refused = Operator(checkout, None).run("production", "--project", "p1")
+    assert refused.returncode == 1
+    assert "gcloud is not installed" in refused.stderr
+
+
+def test_a_checkout_with_changes_is_not_deployed(operator: Operator, changed: Path) -> None:
+    changed.write_text("something-else\n")
+    refused = operator.run("staging")
     assert refused.returncode == 1
     assert "not committed" in refused.stderr
-    assert checkout.told() == []
+    assert operator.told() == []
 
 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
         ([], "which environment"),
-        (["prod"], "unknown environment 'prod'"),
-        (["staging", "production"], "one environment at a time"),
+        (["prod"], "unknown environment 'prod'; there are: production staging"),
+        (["../environments/staging"], "unknown environment"),
+        (["staging", "no-such"], "unknown target 'no-such'"),
+        (["staging", "bmw_api", "health"], "too many words"),
+        (["promote", "staging", "x"], "promote takes one environment"),
+        (["promote"], "which environment"),
+        (["promote", "staging", "--canary"], "--canary belongs to a deployment"),
+        (["staging", "health", "--canary"], "--canary is for bmw_api alone"),
+        (["staging", "--canary", "100"], "1 to 99 percent"),
         (["staging", "--force"], "unknown option --force"),
         (["staging", "--project"], "--project needs a value"),
         (["staging", "--region", "--dry-run"], "--region needs a value"),
+        (["staging", "--project", "p; rm"], "is no project id"),
     ],
 )
-def test_a_command_line_that_makes_no_sense_changes_nothing(checkout: Checkout, words: list[str], problem: str) -> None:
-    refused = checkout.deploy(*words)
+def test_a_command_line_that_makes_no_sense_changes_nothing(operator: Operator, words: list[str], problem: str) -> None:
+    refused = operator.run(*words)
     assert refused.returncode == 2
     assert problem in refused.stderr
-    assert checkout.told() == []
+    assert operator.told() == []
 
 
-def test_without_a_project_gclouds_own_is_taken(checkout: Checkout) -> None:
-    checkout.deploy("staging")
-    assert following(checkout.told(), "--project") == "from-gcloud"
+def test_the_project_is_the_options_then_the_environments_then_gclouds_own(operator: Operator) -> None:
+    said = operator.run("staging", "--dry-run", "--project", "p2", PROJECT="p3").stdout
+    assert "in p2" in said
+    assert "in p3" in operator.run("staging", "--dry-run", PROJECT="p3").stdout
+    assert "in p1" in operator.run("staging", "--dry-run").stdout
 
 
-def test_without_gclouds_own_project_one_must_be_given(checkout: Checkout) -> None:
-    (checkout.bin / "gcloud").write_text("#!/bin/sh\nexit 1\n")
-    refused = checkout.deploy("staging")
+def test_without_any_project_one_must_be_given(newcomer: Operator) -> None:
+    refused = newcomer.run("staging")
     assert refused.returncode == 1
     assert "give --project" in refused.stderr
 
 
-def test_without_gcloud_and_without_a_project_there_is_nothing_to_say(checkout: Checkout) -> None:
-    refused = checkout.deploy("staging", "--dry-run", gcloud=False)
-    assert refused.returncode == 1
-    assert "give --project" in refused.stderr
-
-
-def test_a_deployment_that_fails_fails(checkout: Checkout) -> None:
-    assert checkout.deploy("staging", "--project", "p1", GCLOUD_EXIT="7").returncode == 7
+def test_the_region_is_the_options_or_the_files(operator: Operator) -> None:
+    assert "(r9)" in operator.do("staging", "--dry-run", "--region", "r9")
+    assert "(europe-west1)" in operator.do("staging", "--dry-run")
 
 
 def test_help_is_help(checkout: Checkout) -> None:
-    shown = checkout.deploy("--help")
-    assert shown.returncode == 0
-    assert shown.stdout.startswith("Usage: ./deploy.sh staging|production")
+    assert Operator(checkout, None).do("--help").startswith("Usage: ./deploy.sh staging|production")
+
+
+@pytest.mark.skipif(shutil.which("gcloud") is None, reason="there is no real gcloud here to ask")
+def test_the_real_gcloud_understands_every_command(made: Operator, operator: Operator, tmp_path: Path) -> None:
+    operator.do("staging", "--all")
+    operator.do("staging", "--canary", "10")
+    operator.do("status", "staging")
+    operator.do("rollback", "staging")
+    operator.do("rollback", "staging", f"{SERVICE}-00001-sbx")
+    operator.do("staging", "stream")
+    operator.do("bootstrap", "staging")
+    calls = {shlex.join(call) for call in made.project.calls() + operator.project.calls()}
+    asked = tmp_path / "commands.json"
+    asked.write_text(json.dumps([{"command_string": f"gcloud {call}"} for call in sorted(calls)]))
+    # A configuration of its own: nothing of this machine's accounts is read.
+    alone = {"CLOUDSDK_CONFIG": str(tmp_path / "config"), "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false"}
+    checked = subprocess.run(
+        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={asked}"],
+        env={**os.environ, **alone, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    verdicts = json.loads(checked.stdout)
+    assert len(verdicts) == len(calls) > 30
+    assert [verdict["error_message"] for verdict in verdicts if not verdict["success"]] == []

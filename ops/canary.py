@@ -1,0 +1,116 @@
+"""Gives the revision with the tag ``canary`` all traffic, step by step, or takes everything back.
+
+``python -m ops.canary staging|production [--project ID] [--region REGION]`` after ``./deploy.sh ENV --canary``. Exits
+with 0 where the new revision has all traffic; with 1 where it was rolled back; with 2 where there was nothing to do and
+nothing was touched; with 3 where the traffic could not be taken back, and prints the command that does it; with 130
+where it was interrupted, and rolled back.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from common.clock import SystemClock
+from ops import canary_guard, canary_smoke
+from ops.canary_gcloud import CANARY_TAG, PREVIOUS_TAG, Gcloud, GcloudFailed, Traffic
+from ops.canary_monitoring import GOOGLE, Monitoring
+from ops.canary_patience import Interrupted, Patience
+from ops.canary_probes import Probes
+from ops.canary_rollout import Outcome, Refused, Rollout, SplitLeft
+from ops.canary_settings import FOLDER, BadEnvironment, Plan, load
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ, folder: Path = FOLDER) -> int:
+    """Returns the exit status."""
+    asked = _parse(argv)
+    gcloud = Gcloud(environ)
+    try:
+        plan = load(asked.environment, folder, asked.region or environ.get("REGION"))
+        project = _project(asked.project or environ.get("PROJECT") or gcloud.run("config", "get-value", "project"))
+        outcome = _roll_out(plan, Traffic(gcloud, project, plan.region, plan.service), asked.monitoring)
+    except (BadEnvironment, Refused, GcloudFailed) as refused:
+        # Whatever fails once traffic may have moved is an outcome and no exception.
+        return _end(2, str(refused))
+    except SplitLeft as left:
+        return _end(3, str(left))
+    except Interrupted:
+        return _end(130, "interrupted; rolled back")
+    return _end(0 if outcome.promoted else 1, f"{'done' if outcome.promoted else 'ROLLED BACK'}: {outcome.reason}")
+
+
+def _roll_out(plan: Plan, traffic: Traffic, monitoring_url: str) -> Outcome:
+    with ExitStack() as stack:
+        state = traffic.read()
+        headers = _entrance(traffic.gcloud, state.url)
+        probed = [url for tag, url in state.tag_urls.items() if tag in (CANARY_TAG, PREVIOUS_TAG)]
+        probes = stack.enter_context(Probes(probed, headers))
+        patience = stack.enter_context(Patience(probes.send, plan.probes_per_s))
+        measure = Monitoring(
+            traffic.project,
+            plan.region,
+            plan.service,
+            lambda: traffic.gcloud.run("auth", "print-access-token"),
+            base_url=monitoring_url,
+            pause=patience.pause,
+        )
+        rollout = Rollout(
+            plan=plan,
+            traffic=traffic,
+            measure=measure,
+            smoke=lambda url: canary_smoke.check(url, headers, patience.pause),
+            guard=lambda revision: canary_guard.start(traffic, revision),
+            clock=SystemClock(),
+            pause=patience.pause,
+            rest=time.sleep,
+            say=_say,
+        )
+        return rollout.run()
+
+
+def _project(found: str) -> str:
+    if not found:
+        raise Refused("no project: give --project")
+    return found
+
+
+def _entrance(gcloud: Gcloud, url: str) -> Mapping[str, str]:
+    """The header that lets us through Cloud Run's own door; it never reaches the service.
+
+    The audience is the service's own address also for a tag's. People's accounts get tokens without an audience only.
+    """
+    asks: Sequence[Callable[[], str]] = (
+        lambda: gcloud.run("auth", "print-identity-token", "--audiences", url),
+        lambda: gcloud.run("auth", "print-identity-token"),
+    )
+    for ask in asks:
+        try:
+            return {"X-Serverless-Authorization": f"Bearer {ask()}"}
+        except GcloudFailed:
+            continue
+    return {}  # a public service needs none, and at a private one the smoke test fails
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="ops.canary", description=__doc__)
+    parser.add_argument("environment", help="staging or production")
+    parser.add_argument("--project", help="Google Cloud project; default: $PROJECT, then gcloud's own")
+    parser.add_argument("--region", help="default: $REGION, then the environment's")
+    parser.add_argument("--monitoring", default=GOOGLE, metavar="URL", help="another Cloud Monitoring, for a simulator")
+    return parser.parse_args(argv)
+
+
+def _say(text: str) -> None:
+    print(f"canary: {text}", flush=True)
+
+
+def _end(status: int, text: str) -> int:
+    print(f"canary: {text}", file=sys.stderr if status else sys.stdout, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

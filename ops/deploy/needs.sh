@@ -1,0 +1,159 @@
+# shellcheck shell=bash
+# What a project must have. `doctor` says what is missing, `bootstrap` makes it. Sourced by deploy.sh, never run.
+# shellcheck disable=SC2154 # deploy.sh and common.sh set what is not set here
+
+python="${PYTHON:-.venv/bin/python}"
+
+# $1 is `mend` for bootstrap.
+look_at_needs() {
+  local pair role
+  mending="${1:-}" missing=0
+  printf 'Project %s, %s:\n' "$project" "$environment"
+  need_apis run cloudbuild artifactregistry secretmanager storage iam iamcredentials monitoring logging
+  need_account "$runtime" "the service runs as"
+  need_account "$builder" "the image is built as"
+  need_account "$deployer" "the pipeline deploys as"
+  need_bucket "$bucket" "links, tokens, commands; every version is kept" 'True True [0-9]+' --versioning
+  # A deleted key must be gone: that is what makes its account's data unreadable, in every copy.
+  need_bucket "$bucket-keys" "the accounts' keys; nothing deleted is kept" '(False )? ?True 0?' --no-versioning --clear-soft-delete
+  for pair in "${secrets[@]}"; do
+    need_secret "${pair%%=*}" "${pair#*=}-$environment"
+  done
+
+  need_binding "$runtime" roles/storage.objectUser "storage buckets" "gs://$bucket"
+  need_binding "$runtime" roles/storage.objectUser "storage buckets" "gs://$bucket-keys"
+  for pair in "${secrets[@]}"; do
+    need_binding "$runtime" roles/secretmanager.secretAccessor secrets "${pair#*=}-$environment" --project "$project"
+  done
+  need_binding "$builder" roles/run.builder projects "$project"
+  for role in roles/run.sourceDeveloper roles/serviceusage.serviceUsageConsumer roles/monitoring.viewer; do
+    need_binding "$deployer" "$role" projects "$project"
+  done
+  need_binding "$deployer" roles/iam.serviceAccountUser "iam service-accounts" "$runtime" --project "$project"
+  need_binding "$deployer" roles/iam.serviceAccountUser "iam service-accounts" "$builder" --project "$project"
+  # To prove to Cloud Run who it is when it tries a revision.
+  need_binding "$deployer" roles/iam.serviceAccountOpenIdTokenCreator "iam service-accounts" "$deployer" --project "$project"
+  need_callers
+
+  if [[ -z "$mending" ]]; then
+    ((missing == 0)) || fail "$missing missing: the commands above mend it, and so does ./deploy.sh bootstrap $environment"
+    printf 'Nothing is missing.\n'
+  fi
+}
+
+# $1 what it is, $2 the status of asking for it, then what mends it.
+settle() {
+  local what="$1" status="$2"
+  shift 2
+  if ((status == 0)); then
+    printf 'ok       %s\n' "$what"
+    return
+  fi
+  missing=$((missing + 1))
+  printf 'MISSING  %s\n' "$what"
+  if [[ "$1" == make_secret ]]; then show_secret "$@"; else print_command "$@"; fi
+  [[ -n "$mending" && "$dry_run" == no ]] || return 0
+  "$@" || fail "this failed. Where it is for want of a right, somebody who has it can run the command as it stands"
+}
+
+need_apis() {
+  local name
+  local -a absent=()
+  ask services list --enabled --project "$project" --format 'value(config.name)' || true
+  for name in "$@"; do
+    grep -qx "$name.googleapis.com" <<<"$answer" || absent+=("$name.googleapis.com")
+  done
+  settle "APIs" "${#absent[@]}" gcloud services enable "${absent[@]}" --project "$project"
+}
+
+need_account() {
+  local status=0
+  ask iam service-accounts describe "$1" --project "$project" --format 'value(email)' || status=$?
+  settle "account $1: $2" "$status" gcloud iam service-accounts create "${1%%@*}" --project "$project" --display-name "$2"
+}
+
+# $3 what describes it when it is right: versions, uniform access, seconds that what is deleted is kept. Then the flags
+# that make it so.
+need_bucket() {
+  local status=0 name="gs://$1" what="$2" right="$3"
+  local fields="versioning_enabled,uniform_bucket_level_access,soft_delete_policy.retentionDurationSeconds"
+  shift 3
+  ask storage buckets describe "$name" --format "value($fields)" || status=$?
+  settle "bucket $name" "$status" gcloud storage buckets create "$name" --project "$project" --location "$region" \
+    --uniform-bucket-level-access --public-access-prevention
+  # One that was just made keeps no versions, and what is deleted for a week.
+  status=0
+  [[ "${answer//$'\t'/ }" =~ ^$right$ ]] || status=1
+  settle "bucket $name: $what" "$status" gcloud storage buckets update "$name" --uniform-bucket-level-access "$@"
+}
+
+# A secret that is there is never made again, and never read. Its value goes from one program to the next: never into a
+# command line, a file or this script's output.
+need_secret() {
+  local status=0 version
+  version="$(setting "$1_VERSION")"
+  ask secrets describe "$2" --project "$project" --format 'value(name)' || status=$?
+  settle "secret $2" "$status" make_secret "$1" "$2"
+  ((status == 0)) || return 0
+  ask secrets versions describe "$version" --secret "$2" --project "$project" --format 'value(state)' || status=$?
+  if ((status != 0)) || [[ "$answer" != ENABLED ]]; then
+    missing=$((missing + 1))
+    printf 'MISSING  secret %s, version %s: correct %s_VERSION in ops/environments/%s.env\n' "$2" "$version" "$1" "$environment"
+  fi
+}
+
+make_secret() {
+  local value
+  set_maker "$1"
+  # Not in a pipe as it is shown: of a maker that fails, an empty secret would stay.
+  value="$("${maker[@]}" 2>/dev/null)" && [[ -n "$value" ]] || fail "${maker[*]:0:3} made nothing; was \`make venv\` run?"
+  printf '%s' "$value" | gcloud secrets create "$2" --project "$project" --replication-policy automatic --data-file=-
+}
+
+show_secret() {
+  set_maker "$2"
+  printf ' %s | tr -d "\\n" |\n    gcloud secrets create %s --project %s --replication-policy automatic --data-file=-\n' \
+    "$(printf ' %q' "${maker[@]}")" "$3" "$project"
+}
+
+# The command that makes a value, in $maker.
+set_maker() {
+  maker=("$python" -c 'import secrets; print(secrets.token_hex(32))')
+  [[ "$1" != TOKEN_KEYS ]] || maker=("$python" -m ops.keys master)
+}
+
+declare -A policies=()
+
+# $1 whose, $2 which role, $3 on what kind of thing, $4 which, then its flags.
+need_binding() {
+  local status=0 member="$1" role="$2" name="$4"
+  local -a kind condition=()
+  IFS=' ' read -r -a kind <<<"$3"
+  shift 4
+  [[ "$member" == *:* || "$member" == all* ]] || member="serviceAccount:$member"
+  # A project's policy may hold conditions, and then gcloud asks whether this one has any.
+  [[ "${kind[0]}" != projects ]] || condition=(--condition None)
+  if [[ ! -v "policies[$name]" ]]; then
+    ask "${kind[@]}" get-iam-policy "$name" "$@" --flatten 'bindings[].members' \
+      --format 'value(bindings.role,bindings.members)' || true
+    policies["$name"]="$answer"
+  fi
+  grep -qxF "$role"$'\t'"$member" <<<"${policies[$name]}" || status=1
+  settle "$role on $name for $member" "$status" \
+    gcloud "${kind[@]}" add-iam-policy-binding "$name" "$@" --member "$member" --role "$role" "${condition[@]}"
+}
+
+# Who may call. Deploying never grants that: the right to (run.services.setIamPolicy) is an administrator's.
+need_callers() {
+  local member
+  local -a members
+  if ! ask run services describe "$service" "${where[@]}" --format 'value(metadata.name)'; then
+    printf 'later    who may call %s: not deployed yet; then ./deploy.sh bootstrap %s again\n' "$service" "$environment"
+    return
+  fi
+  IFS=, read -r -a members <<<"$(setting INVOKERS)"
+  for member in "$deployer" "${members[@]}"; do
+    need_binding "$member" roles/run.invoker "run services" "$service" "${where[@]}"
+  done
+  [[ -n "$(setting INVOKERS)" ]] || printf 'note     INVOKERS in ops/environments/%s.env is empty: nobody else may call\n' "$environment"
+}

@@ -1,0 +1,56 @@
+"""A simulated Cloud Run service and its monitoring, as servers on a thread of their own."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from common.clock import Clock
+from sandbox.monitoring import Monitoring
+from sandbox.splitter import Splitter
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Both, running."""
+
+    url: str
+    """The service's."""
+    monitoring_url: str
+    splitter: Splitter
+    monitoring: Monitoring
+
+
+@contextmanager
+def running_cloud(state: Path, service: str, clock: Clock, seed: int = 1) -> Iterator[Cloud]:
+    """On free ports of the loopback interface, for the service in the simulated gcloud's project ``state``."""
+    splitter = Splitter(state, service, clock, seed)
+    monitoring = Monitoring(splitter.observations)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="cloud", daemon=True)
+    thread.start()
+
+    async def start(app: web.Application) -> tuple[web.AppRunner, str]:
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    front, back = web.Application(), web.Application()
+    front.router.add_route("*", "/{tail:.*}", splitter.handle)
+    back.router.add_get("/v3/projects/{project}/timeSeries", monitoring.handle)
+    front_runner, url = asyncio.run_coroutine_threadsafe(start(front), loop).result()
+    back_runner, monitoring_url = asyncio.run_coroutine_threadsafe(start(back), loop).result()
+    try:
+        yield Cloud(url, monitoring_url, splitter, monitoring)
+    finally:
+        for closing in (front_runner.cleanup(), back_runner.cleanup(), splitter.close()):
+            asyncio.run_coroutine_threadsafe(closing, loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

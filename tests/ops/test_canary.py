@@ -1,0 +1,228 @@
+"""Tests of the canary as a program: what it exits with, and what it leaves when it is interrupted or killed."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.clock import SystemClock
+from ops import canary
+from ops.canary_patience import Interrupted, Patience
+from ops.canary_probes import Probes
+from ops.stack import Stack
+from sandbox.cloud import Cloud, running_cloud
+from sandbox.gcloud_install import Installed
+from tests.support.fake_gcloud import NEW, OLD, two_revisions
+from tests.support.scripted_service import WELL, scripted_service
+
+ROOT = Path(__file__).parents[2]
+SERVICE = "draiv-bmw-staging"
+
+
+class Scene:
+    """A project, a service with two real revisions, and a canary to be started."""
+
+    def __init__(self, folder: Path, stack: Stack, **sections: Any) -> None:
+        self.folder = folder
+        world = two_revisions(SERVICE, (stack.api_url, stack.api_url), configured="p1", **sections)
+        self.gcloud = Installed(folder / "gcloud", world)
+
+    def percents(self) -> dict[str, int]:
+        found: dict[str, int] = self.gcloud.world()["services"][SERVICE]["percents"]
+        return found
+
+    def tags(self) -> dict[str, str]:
+        found: dict[str, str] = self.gcloud.world()["services"][SERVICE]["tags"]
+        return found
+
+    @contextmanager
+    def started(self, cloud: Cloud) -> Iterator[subprocess.Popen[str]]:
+        """The program, in its first window or on the way there."""
+        command = [sys.executable, "-m", "ops.canary", "staging", "--monitoring", cloud.monitoring_url]
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self.gcloud.environ(os.environ),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path, stack: Stack) -> Scene:
+    return Scene(tmp_path, stack)
+
+
+@pytest.fixture
+def cloud(scene: Scene) -> Iterator[Cloud]:
+    with running_cloud(scene.gcloud.state, SERVICE, SystemClock()) as running:
+        yield running
+
+
+def wait_for_the_split(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert any("25 % to" in line for line in process.stdout)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_takes_the_traffic_back(scene: Scene, cloud: Cloud, number: signal.Signals) -> None:
+    with scene.started(cloud) as process:
+        wait_for_the_split(process)
+        assert scene.percents() == {OLD: 75, NEW: 25}
+        # As a terminal does, to all of its processes; and the second one must not stop the way back.
+        os.killpg(process.pid, number)
+        os.killpg(process.pid, number)
+        said, _ = process.communicate()
+        assert process.returncode == 130, said
+    assert scene.percents() == {OLD: 100}
+
+
+def test_killed_without_warning_its_guard_takes_the_traffic_back(scene: Scene, cloud: Cloud) -> None:
+    with scene.started(cloud) as process:
+        wait_for_the_split(process)
+        os.killpg(process.pid, signal.SIGKILL)
+        # The guard has the same output, and so this ends when it does.
+        said, _ = process.communicate()
+    assert f"it died; back to {OLD}" in said
+    assert scene.percents() == {OLD: 100}
+
+
+def test_killed_while_gcloud_moves_traffic_the_guard_waits_for_it_and_then_takes_it_back(
+    scene: Scene, cloud: Cloud
+) -> None:
+    here, go_on = scene.folder / "here", scene.folder / "go-on"
+    for fifo in (here, go_on):
+        os.mkfifo(fifo)
+    scene.gcloud.change(hold={"match": f"{NEW}=25", "here": str(here), "go_on": str(go_on)})
+    with scene.started(cloud) as process:
+        here.read_text()
+        assert process.stdout is not None
+        assert "smoke test" in process.stdout.readline()
+        process.kill()
+        process.wait()
+        # Nobody says anything while gcloud is at it.
+        assert select.select([process.stdout], [], [], 0.5)[0] == []
+        go_on.write_text("")
+        process.communicate()
+    # It moved the traffic although nobody waited for it any more, and only then the guard set to work.
+    moves = [call for call in scene.gcloud.calls() if "update-traffic" in call]
+    assert [f"{NEW}=25" in " ".join(call) for call in moves] == [True, False]
+    assert scene.percents() == {OLD: 100}
+
+
+def run(scene: Scene, *words: str, **environ: str) -> int:
+    return canary.main(list(words), {**scene.gcloud.environ(os.environ), **environ})
+
+
+def test_a_revision_that_fails_its_smoke_test_ends_with_1_and_cannot_be_promoted_any_more(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = scene.gcloud.world()
+    with scripted_service({**WELL, "POST /": (200, {})}) as url:
+        world["services"][SERVICE]["revisions"][1]["origin"] = url
+        scene.gcloud.change(**world)
+        assert run(scene, "staging") == 1
+    assert "ROLLED BACK: SmokeFailed: a request without a key" in capsys.readouterr().err
+    assert scene.percents() == {OLD: 100}
+    assert "canary" not in scene.tags()
+
+
+def test_without_a_canary_it_ends_with_2(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    world = scene.gcloud.world()
+    del world["services"][SERVICE]["tags"]["canary"]
+    scene.gcloud.change(**world)
+    assert run(scene, "staging") == 2
+    assert "deploy one with --canary" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["prod"], "unknown environment 'prod'"),
+        (["production"], "Cannot find service [draiv-bmw]"),
+    ],
+)
+def test_what_cannot_be_begun_ends_with_2(
+    scene: Scene, words: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(scene, *words) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_without_any_project_it_ends_with_2(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    scene.gcloud.change(configured="")
+    assert run(scene, "staging") == 2
+    assert "give --project" in capsys.readouterr().err
+
+
+def test_without_gcloud_it_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert canary.main(["staging"], {"PATH": str(tmp_path)}) == 2
+    assert "FileNotFoundError" in capsys.readouterr().err
+
+
+def test_the_only_revision_is_tried_and_left_alone(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    world = scene.gcloud.world()
+    world["services"][SERVICE]["percents"] = {"LATEST": 100}
+    scene.gcloud.change(**world)
+    assert run(scene, "staging", PROJECT="p1", REGION="r1") == 0
+    assert "nothing to be compared with" in capsys.readouterr().out
+
+
+def test_people_are_let_in_too_although_they_get_no_token_for_an_audience(scene: Scene) -> None:
+    world = scene.gcloud.world()
+    world["services"][SERVICE]["percents"] = {"LATEST": 100}
+    scene.gcloud.change(**world, person=True)
+    assert run(scene, "staging") == 0
+    tokens = [call for call in scene.gcloud.calls() if call[:2] == ["auth", "print-identity-token"]]
+    assert tokens == [
+        ["auth", "print-identity-token", "--audiences", "http://service"],
+        ["auth", "print-identity-token"],
+    ]
+
+
+def test_a_dismissed_guard_changes_nothing(scene: Scene) -> None:
+    scene.gcloud.change(services={})
+    process = subprocess.run(
+        [sys.executable, "-m", "ops.canary_guard", "p1", "r1", SERVICE, OLD],
+        input=b"dismissed\n",
+        cwd=ROOT,
+        env=scene.gcloud.environ(os.environ),
+        check=False,
+    )
+    assert process.returncode == 0
+    assert scene.gcloud.calls() == []
+
+
+def test_a_wait_that_is_over_is_over_and_probes_are_sent_meanwhile(stack: Stack) -> None:
+    sent: list[int] = []
+    with Patience(lambda: sent.append(1), times_per_s=100) as patience:
+        patience.pause(0.05)
+    assert len(sent) >= 2
+
+
+def test_a_signal_before_a_wait_ends_it_at_once() -> None:
+    with Patience() as patience:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            patience.pause(60)
+
+
+def test_probes_ask_both_revisions_and_survive_one_that_is_gone(stack: Stack) -> None:
+    with Probes([stack.api_url, "http://127.0.0.1:1"], {}) as probes:
+        probes.send()

@@ -1,0 +1,45 @@
+"""Tests of a roll-out of real revisions of the service behind a splitter, judged by what the splitter really saw."""
+
+from dataclasses import replace
+
+from ops.canary_settings import Plan, load
+from ops.canary_verdict import Rules
+from scorecard.canary_stage import CANARY, STABLE, Stage, staged
+
+PLAN: Plan = replace(load("production"), rules=Rules(min_requests=30))
+
+
+def requests(percent: int) -> int:
+    return 700 if percent <= 5 else 150
+
+
+def every_command_was_sent_once(stage: Stage) -> bool:
+    return stage.commands > 0 and stage.sends() == stage.commands and stage.failed == []
+
+
+def test_five_percent_of_errors_are_taken_back_within_two_windows_and_no_command_is_sent_twice() -> None:
+    with staged(FAULT_EVERY="20") as stage:
+        outcome = stage.roll_out(PLAN, requests, commands_a_window=8)
+        assert not outcome.promoted
+        assert outcome.reason.startswith("more errors")
+        assert outcome.windows <= 2
+        assert stage.percents() == {STABLE: 100}
+        assert every_command_was_sent_once(stage)
+
+
+def test_a_healthy_revision_gets_all_traffic_and_no_command_is_sent_twice() -> None:
+    with staged() as stage:
+        outcome = stage.roll_out(PLAN, lambda percent: 500 if percent <= 5 else 100, commands_a_window=8)
+        assert outcome.promoted
+        assert stage.percents() == {CANARY: 100}
+        assert every_command_was_sent_once(stage)
+        seen = {seen.revision for seen in stage.cloud.splitter.observations}
+        assert seen == {STABLE, CANARY}
+
+
+def test_a_slow_revision_is_taken_back() -> None:
+    with staged(FAULT_DELAY_MS="600") as stage:
+        outcome = stage.roll_out(replace(PLAN, steps_percent=(25, 100)), lambda _percent: 60)
+        assert not outcome.promoted
+        assert outcome.reason.startswith("slower")
+        assert stage.percents() == {STABLE: 100}
