@@ -234,6 +234,8 @@ class AccountManager:
         for login in (provider.log_in, provider.device):
             if login is not None:
                 await login.forget(account_id)
+        if provider.follows is not None:
+            await provider.follows.unlinked(account_id)
         await self._tokens.delete(account_id)
         for collection in UNDER_THE_ACCOUNT:
             while keys := await self._documents.list(f"{collection}/{account_id}"):

@@ -135,6 +135,9 @@ class DeviceLogins:
         )
         await self._keys.create(account.id, provider, principal)
         await self._tokens.save(account.id, tokens)
+        follows = self._providers.get(provider).follows
+        if follows is not None:
+            await follows.linked(account.id, tokens)
         await self._links.put(link)
         return link
 

@@ -14,6 +14,7 @@ UNDER_THE_ACCOUNT: Final = ("commands", "claims", "slots", "confirmations", "cap
 OF_ACCOUNTS: Final[Mapping[str, AccountOf]] = {
     "tokens": segment(1),
     "links": segment(2),
+    "streams": segment(1),
     **dict.fromkeys(UNDER_THE_ACCOUNT, segment(1)),
 }
 """Sealed under the account's own data key; how a document's key names the account. All others are sealed under the

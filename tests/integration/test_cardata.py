@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from common.clock import ManualClock
+from functions.providers.cardata.stream_index import StreamIndex
 from sandbox.cardata_process import RunningCarData, running_cardata
 from tests.integration.conftest import Answered, Api, MakeApi
 
@@ -195,6 +196,19 @@ def test_an_idle_link_warns_before_it_ends(app: Api, cardata: RunningCarData, no
     pass_time(app, cardata, noon, timedelta(days=4).total_seconds())
     dead = app.post(action="status", account=account, vin=a_car(cardata))
     assert (dead.status, dead.error["code"]) == (401, "RELINK_REQUIRED")
+
+
+def test_the_stream_worker_finds_who_is_linked_and_nobody_else(
+    app: Api, cardata: RunningCarData, noon: ManualClock
+) -> None:
+    def streamed() -> list[str]:
+        found: list[str] = app.app.loop.submit(StreamIndex(app.app.documents).accounts()).result(5)
+        return found
+
+    account = linked(app, cardata, noon)
+    assert streamed() == [account]
+    app.post(action="disconnect", account=account)
+    assert streamed() == []
 
 
 def test_disconnecting_leaves_nothing_of_it(app: Api, cardata: RunningCarData, noon: ManualClock) -> None:

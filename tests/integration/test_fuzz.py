@@ -16,7 +16,7 @@ from schemathesis.generation import GenerationMode
 from common.errors import BY_CODE
 from functions import openapi
 from scorecard.fuzzing import Target
-from scorecard.input import Judge, attempts
+from scorecard.hostile import Judge, attempts
 from scorecard.service import Deployment, deployed
 
 CONFORMANCE = (

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from scorecard.fuzzing import Target, request
-from scorecard.input import Others, refused_in_ms
+from scorecard.hostile import Others, refused_in_ms
 from scorecard.service import Deployment, deployed
 from scorecard.slow import SlowClient, slow_clients
 

@@ -16,6 +16,7 @@ from functions.providers.cardata.quota import QuotaLedger
 from functions.providers.cardata.rest import Rest
 from functions.providers.cardata.signal_store import DocumentSignals, StreamWatch
 from functions.providers.cardata.signals import SignalStore
+from functions.providers.cardata.stream_index import StreamIndex
 from functions.providers.cardata.transport import RequestObserver, Transport
 from functions.providers.cardata.vehicle_manager import IMAGE_VIEWS, VehicleManager
 from functions.providers.port import Provider
@@ -70,10 +71,14 @@ def assemble(
         reads=vehicles,
         device=auth,
         planner=planner,
+        follows=StreamIndex(documents),
         idle_life=REFRESH_TOKEN_LIVES,
         commands_advice=COMMANDS_ADVICE,
         images=vehicles,
         image_views=IMAGE_VIEWS,
+        charges=vehicles,
+        tyres=vehicles,
+        charging_places=vehicles,
         close=functools.partial(_close, transport),
     )
     return CarData(provider, auth, vehicles, planner, kept, streams)
