@@ -16,7 +16,9 @@ from urllib.parse import quote, quote_plus
 CANARIES: Final[Mapping[str, str]] = MappingProxyType({
     # what a caller proves itself with
     "api key": "draiv_CanaryKeyId00000000001_CanaryKeySecret0000000000000000000000000000009f3c1b7a",
-    "bearer": ".".join(("eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiJDYW5hcnktc3ViamVjdCJ9", "Q2FuYXJ5LXNpZ25hdHVyZS0wMTIz")),
+    "bearer": "eyJhbGciOiJSUzI1NiJ9"
+    ".eyJzdWIiOiJDYW5hcnktc3ViamVjdCJ9"
+    ".Q2FuYXJ5LXNpZ25hdHVyZS0wMTIz",
     "basic": "Y2FuYXJ5LXVzZXI6Y2FuYXJ5LWJhc2ljLXBhc3N3b3Jk",
     "cookie": "canary_session=Kx7Qz2mW9pLrT4vB8nYd",
     # what the envelope holds
