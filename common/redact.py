@@ -107,9 +107,7 @@ _EMAIL = re.compile(rf"""(?<!{_EMAIL_PART}){_EMAIL_PART}+?(?:@|%40|%2540)[^\s"'<
 _CREDENTIALS = re.compile(r"\b(bearer|basic|dpop)(?:[\s:+]|%20)+[A-Za-z0-9._~+/=%-]{6,}", re.IGNORECASE)
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{0,512}+(?:\.[A-Za-z0-9_-]*)+")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
-_PHONE = re.compile(
-    r"(?P<kept>traces/[0-9a-f]{32})|(?:(?<![0-9])|(?<=%[0-9A-Fa-f]{2}))(?:00)?86[0-9]{11}(?![0-9])"
-)
+_PHONE = re.compile(r"(?P<kept>traces/[0-9a-f]{32})|(?:(?<![0-9])|(?<=%[0-9A-Fa-f]{2}))(?:00)?86[0-9]{11}(?![0-9])")
 _PAIR = re.compile(
     r"""[\[(]\s{0,4}["']?-?[0-9]{1,3}\.[0-9]+["']?\s{0,4},\s{0,4}["']?-?[0-9]{1,3}(?:\.[0-9]+)?["']?"""
     r"""|[\[(]\s{0,4}-?[0-9]{1,3}\s{0,4},\s{0,4}-?[0-9]{1,3}\.[0-9]+"""

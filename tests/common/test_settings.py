@@ -17,7 +17,9 @@ def test_an_empty_environment_is_a_closed_production_service() -> None:
 
 
 def test_a_variable_is_the_fields_name_in_upper_case() -> None:
-    settings = load({"READ_TTL_S": "12.5", "CALLERS": "api_keys", "read_ttl_s": "1", "LOG_KEY": SECRET, "TOKEN_KEYS": "k"})
+    settings = load(
+        {"READ_TTL_S": "12.5", "CALLERS": "api_keys", "read_ttl_s": "1", "LOG_KEY": SECRET, "TOKEN_KEYS": "k"}
+    )
     assert (settings.read_ttl_s, settings.callers, settings.log_key) == (12.5, ("api_keys",), SECRET)
 
 
