@@ -6,7 +6,16 @@ These models are the source of truth; :mod:`functions.openapi` describes them to
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 MAX_DEPTH = 32
 MAX_WAIT_S = 55
@@ -120,6 +129,34 @@ class ImageParams(_Strict):
         "front_side", "front", "side", "dashboard", "driver_door", "front_left", "front_right", "rear_left",
         "rear_right", "rear", "angle_40", "angle_60",
     ] = Field("front_side", description="Where the camera stands.")  # fmt: skip
+
+
+def _to_moment(given: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(given) if isinstance(given, str) else None
+    except ValueError:
+        moment = None
+    # Near the calendar's ends a time cannot be moved to UTC.
+    if moment is None or moment.tzinfo is None or not 2000 <= moment.year < 2100:
+        raise ValueError("is no ISO 8601 time with its offset from UTC, of this century")
+    return moment
+
+
+Moment = Annotated[datetime, BeforeValidator(_to_moment)]
+MAX_HISTORY_DAYS = 45
+
+
+class ChargingHistoryParams(_Strict):
+    """`charging_history`: a span of at most 45 days."""
+
+    start: Moment | None = Field(
+        None,
+        alias="from",
+        description="ISO 8601 with its offset, `2026-01-01T00:00:00Z`; 30 days before `to` if unsaid.",
+    )
+    end: Moment | None = Field(
+        None, alias="to", description=f"The same, at most {MAX_HISTORY_DAYS} days after `from`; now if unsaid."
+    )
 
 
 class CommandParams(_Strict):

@@ -1,7 +1,7 @@
 """A caller's vehicles and what they last said: the cache in front of the makers' reads."""
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -256,9 +256,17 @@ class VehicleManager:
         if known is not None:
             age_s = self._since_s(known.fetched_at)
             if freshness.max_age_s is None or age_s < freshness.max_age_s:
-                now = self._clock.monotonic()
-                return Aged(known, now - age_s, loaded=False, fresh_from=now)
+                now, worth_it_in_s = self._clock.monotonic(), plan.max_age_s - age_s
+                # Held no longer than until another request is worth it.
+                early_s = max(0.0, self._read_ttl_s - worth_it_in_s) if worth_it_in_s > 0 else 0.0
+                return Aged(known, now - age_s, loaded=False, fresh_from=now - early_s)
         raise QuotaLimitExceeded(plan.why)
+
+    async def _ask(self, account: Account, provider: Provider, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Ask the maker; once only where each attempt is paid for."""
+        if provider.planner is not None:
+            return await self._upstream.once(account, "read", call)
+        return await self._upstream.read(account, call)
 
     def _since_s(self, moment: datetime) -> float:
         return max(0.0, (self._clock.utc() - moment).total_seconds())
@@ -276,8 +284,31 @@ class VehicleManager:
             raise NotSupported(f"{provider.name} has no pictures.")
         return await self._images.get_or_load(
             ("image", link.account.id, vehicle.vin, view),
-            lambda: self._upstream.read(link.account, lambda: images.read_image(link.account, vehicle, view)),
+            lambda: self._ask(link.account, provider, lambda: images.read_image(link.account, vehicle, view)),
         )
+
+    async def records(
+        self,
+        link: Link,
+        vehicle: Vehicle,
+        name: str,
+        load: Callable[[], Coroutine[Any, Any, bytes]],
+        freshness: Freshness,
+    ) -> Hit[bytes]:
+        """What a maker has on record of a vehicle and changes seldom, as bytes, kept where its pictures are.
+
+        ``name`` says all that it depends on. Asked for once, for a maker who rations charges each attempt. Raises
+        CacheMiss under ``cache_only``.
+        """
+        key = ("image", link.account.id, vehicle.vin, f"records {name}")
+        if freshness.cache_only:
+            return _held(self._images.get(key, freshness.max_age_s))
+
+        async def ask() -> bytes:
+            self._quotas.invalidate(("quota", link.account.id))
+            return await self._upstream.once(link.account, "read", load)
+
+        return await self._images.get_or_load(key, ask, max_age_s=freshness.max_age_s)
 
     def forget(self, account_id: str) -> None:
         """Drop everything held about an account's vehicles."""
@@ -309,7 +340,7 @@ class VehicleManager:
             if self._age_s(listed) < max_age_s:
                 return listed
         provider = self._providers.get(link.account.provider)
-        vehicles = await self._upstream.read(link.account, lambda: provider.reads.list_vehicles(link.account))
+        vehicles = await self._ask(link.account, provider, lambda: provider.reads.list_vehicles(link.account))
         listed = VehicleList(vehicles, self._clock.utc())
         await self._links.remember_vehicles(link, listed.vehicles, listed.listed_at)
         return listed

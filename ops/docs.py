@@ -19,6 +19,7 @@ from common.settings import Settings
 from functions import openapi
 from functions.actions.catalogue import CATALOGUE, example
 from functions.actions.spec import ActionSpec
+from ops import docs_cardata
 
 ROOT = Path(__file__).resolve().parent.parent
 Page = Callable[[], str]
@@ -161,6 +162,11 @@ service from answering anything but an error, and the log names the variable (ne
 """
 
 
+def cardata_page() -> str:
+    """``docs/cardata.md``: written by hand, but for the table of what each provider reports."""
+    return docs_cardata.page((ROOT / "docs/cardata.md").read_text())
+
+
 def _kind(annotation: Any) -> str:  # noqa: ANN401 - a type annotation can be anything
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" if value else "empty" for value in get_args(annotation))
@@ -199,6 +205,7 @@ PAGES: dict[str, Page] = {
     "docs/errors.md": errors_page,
     "docs/configuration.md": configuration_page,
     "docs/openapi.json": openapi_page,
+    "docs/cardata.md": cardata_page,
 }
 
 

@@ -9,6 +9,7 @@ from functions.actions.accounts import ACCOUNTS
 from functions.actions.batch import BATCH
 from functions.actions.commands import COMMANDS
 from functions.actions.reads import READS
+from functions.actions.records import RECORDS
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Services, Target
 
 
@@ -18,6 +19,7 @@ async def _actions(_services: Services, _call: Call) -> Answer:
 
 CATALOGUE: tuple[ActionSpec, ...] = (
     *READS,
+    *RECORDS,
     *COMMANDS,
     *ACCOUNTS,
     BATCH,

@@ -1,10 +1,12 @@
 """Projections of a snapshot to the contract's results: pure, one function an action.
 
 Quantities become ``{"value", "unit"}`` in the asked-for units. A value that is not known is ``null``, and its reason
-stands in ``unavailable`` under the same name.
+stands in ``unavailable`` under the same name. Where a maker dates each value by itself, ``measured`` holds the times,
+under the same names too.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from functions.contract import Units
@@ -18,7 +20,7 @@ Result = dict[str, Any]
 
 
 class Shape:
-    """A result under construction, which notes why values are missing."""
+    """A result under construction, which notes why values are missing and when the others were measured."""
 
     def __init__(self, snapshot: Snapshot, units: Units, prefix: str) -> None:
         self._snapshot = snapshot
@@ -26,16 +28,26 @@ class Shape:
         self._prefix = prefix
         self.fields: Result = {}
         self.unavailable: dict[str, str] = {}
+        self.measured: dict[str, datetime] = {}
 
     def put(self, name: str, value: object, path: str | None = None) -> None:
         """A plain value; ``path`` is the snapshot's own name for it where it differs."""
         self.fields[name] = value
         if value is None:
             self.unavailable[name] = self._reason(path or name)
+        elif self._snapshot.measured:
+            self._date(name, path or name)
+
+    def each(self, name: str, values: Mapping[str, str]) -> None:
+        """Values by position, each with a time of its own."""
+        self.put(name, dict(values) or None)
+        if self._snapshot.measured:
+            for position in values:
+                self._date(f"{name}.{position}", f"{name}.{position}")
 
     def quantity(self, name: str, value: float | None, unit: str, path: str | None = None) -> None:
         """A value with its unit, converted where imperial units were asked for."""
-        self.put(name, None if value is None else self._quantity(value, unit), path)
+        self.put(name, None if value is None else quantity(value, unit, self._units), path)
 
     def group(self, name: str, part: "Shape") -> None:
         """A group of values with reasons of its own."""
@@ -54,22 +66,34 @@ class Shape:
 
     def result(self) -> Result:
         """The contract's result."""
+        if self.measured:
+            return {**self.fields, "unavailable": self.unavailable, "measured": self.measured}
         return {**self.fields, "unavailable": self.unavailable}
 
     def _adopt(self, name: str, part: "Shape") -> None:
         self.unavailable.update({f"{name}.{key}": reason for key, reason in part.unavailable.items()})
+        if part.measured:
+            self.measured.update({f"{name}.{key}": at for key, at in part.measured.items()})
 
-    def _quantity(self, value: float, unit: str) -> Result:
-        if self._units == "imperial" and unit in _IMPERIAL:
-            unit, factor, decimals = _IMPERIAL[unit]
-            converted = round(value * factor, decimals)
-            return {"value": int(converted) if decimals == 0 else converted, "unit": unit}
-        return {"value": value, "unit": unit}
+    def _date(self, name: str, path: str) -> None:
+        times = self._snapshot.measured
+        at = times.get(f"{self._prefix}.{path}") or times.get(self._prefix) or times.get(path)
+        if at is not None:
+            self.measured[name] = at
 
     def _reason(self, path: str) -> str:
         reasons = self._snapshot.unavailable
         group = self._prefix
         return reasons.get(f"{group}.{path}") or reasons.get(group) or reasons.get(path) or _NOT_REPORTED
+
+
+def quantity(value: float, unit: str, units: Units) -> Result:
+    """``{"value", "unit"}``, converted where imperial units were asked for."""
+    if units == "imperial" and unit in _IMPERIAL:
+        unit, factor, decimals = _IMPERIAL[unit]
+        converted = round(value * factor, decimals)
+        return {"value": int(converted) if decimals == 0 else converted, "unit": unit}
+    return {"value": value, "unit": unit}
 
 
 def fuel(snapshot: Snapshot, units: Units) -> Shape:
@@ -81,7 +105,8 @@ def fuel(snapshot: Snapshot, units: Units) -> Shape:
     shape.quantity("remaining_range_electric", level.remaining_range_electric_km, "km", "remaining_range_electric_km")
     shape.quantity("remaining_range_total", level.remaining_range_total_km, "km", "remaining_range_total_km")
     shape.put("fuel_type", level.fuel_type)
-    shape.put("charging_status", snapshot.charging.status if snapshot.charging else None, "charging")
+    path = "charging.status" if snapshot.charging else "charging"
+    shape.put("charging_status", snapshot.charging.status if snapshot.charging else None, path)
     shape.quantity("battery_level", level.battery_percent, "%", "battery_percent")
     return shape
 
@@ -118,12 +143,12 @@ def lock_status(snapshot: Snapshot, units: Units) -> Shape:
     shape.put("all_doors_closed", _all_closed(lids if openings.doors else {}))
     shape.put("hood_closed", _closed(openings.hood), "hood")
     shape.put("trunk_closed", _closed(openings.trunk), "trunk")
-    shape.put("doors", dict(openings.doors) or None)
-    shape.put("windows", dict(openings.windows) or None)
+    shape.each("doors", openings.doors)
+    shape.each("windows", openings.windows)
     if openings.roof is not None:
         roof = shape.part("openings")
         roof.put("type", openings.roof_type, "roof_type")
-        roof.put("state", openings.roof)
+        roof.put("state", openings.roof, "roof")
         shape.group("roof", roof)
     return shape
 
@@ -131,7 +156,7 @@ def lock_status(snapshot: Snapshot, units: Units) -> Shape:
 def is_locked(snapshot: Snapshot, units: Units) -> Shape:
     """One word about the locks."""
     shape = Shape(snapshot, units, "openings")
-    shape.put("locked", snapshot.openings.is_locked)
+    shape.put("locked", snapshot.openings.is_locked, "lock_state")
     return shape
 
 
@@ -177,7 +202,7 @@ def climate_status(snapshot: Snapshot, units: Units) -> Shape:
     """Air conditioning while parked."""
     shape, state = Shape(snapshot, units, "climate"), snapshot.climate
     shape.put("activity", state.activity if state else None)
-    shape.put("is_climate_on", state.is_on if state else None, "is_on")
+    shape.put("is_climate_on", state.is_on if state else None, "activity")
     shape.put("activity_end_time", state.ends_at if state else None, "ends_at")
     return shape
 
@@ -201,7 +226,7 @@ def service(snapshot: Snapshot, units: Units) -> Shape:
     if items is None:
         shape.put("services", None)
         return shape
-    shape.groups("services", [_service_item(shape.part("services"), item) for item in items])
+    shape.groups("services", [_service_item(shape.part(_service_path(snapshot, item)), item) for item in items])
     return shape
 
 
@@ -260,6 +285,11 @@ def _timer(shape: Shape, timer: DepartureTimer) -> Shape:
     shape.put("time", timer.at, "at")
     shape.put("weekdays", list(timer.weekdays))
     return shape
+
+
+def _service_path(snapshot: Snapshot, item: ServiceItem) -> str:
+    own = f"services.{item.kind.lower()}"
+    return own if own in snapshot.measured else "services"
 
 
 def _service_item(shape: Shape, item: ServiceItem) -> Shape:

@@ -252,6 +252,69 @@ class ReadImages(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ChargingSession:
+    """One past charge. ``None`` is what the maker did not tell."""
+
+    started_at: datetime | None
+    ended_at: datetime | None
+    start_percent: int | None
+    end_percent: int | None
+    energy_kwh: float | None
+    """From the grid, losses included."""
+    mileage_km: int | None
+    place: str | None
+    """An address: tells where the car was."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargingHistory:
+    """Charges of a time, as far as they were read."""
+
+    sessions: tuple[ChargingSession, ...]
+    is_complete: bool
+    note: str | None
+    """Why it is not complete."""
+    requests: int
+    """What it cost of the maker's quota."""
+
+
+@dataclass(frozen=True, slots=True)
+class TyreWear:
+    """One tyre. ``color`` is the maker's word (``GREEN``)."""
+
+    label: str | None
+    due_mileage_km: int | None
+    """How far it may still go."""
+    color: str | None
+
+
+class ReadCharges(Protocol):
+    """Past charges."""
+
+    async def charging_history(
+        self, account: Account, vehicle: Vehicle, start: datetime, end: datetime
+    ) -> ChargingHistory:
+        """Charges from ``start`` to ``end``, newest first. Raises ValidationFailed for more than the maker tells."""
+        ...
+
+
+class ReadTyres(Protocol):
+    """How worn the tyres are."""
+
+    async def tyre_diagnosis(self, account: Account, vehicle: Vehicle) -> Mapping[str, TyreWear]:
+        """By position (``front_left``); empty where the maker has no diagnosis."""
+        ...
+
+
+class ReadChargingPlaces(Protocol):
+    """What the car does where it charges."""
+
+    async def charging_settings_by_place(self, account: Account, vehicle: Vehicle) -> tuple[Mapping[str, Any], ...]:
+        """One object a place, as the maker words it: JSON, with coordinates."""
+        ...
+
+
 class SendCommands(Protocol):
     """Remote services: send once, ask apart."""
 
@@ -275,6 +338,18 @@ class SendCommands(Protocol):
         ...
 
 
+class FollowLinks(Protocol):
+    """For makers of whom something runs beside the requests: which accounts there are."""
+
+    async def linked(self, account_id: str, tokens: TokenSet) -> None:
+        """An account is about to be linked; its tokens are stored. May come again for the same account."""
+        ...
+
+    async def unlinked(self, account_id: str) -> None:
+        """An account is being disconnected. May come again."""
+        ...
+
+
 async def _nothing_to_close() -> None:
     pass
 
@@ -290,12 +365,16 @@ class Provider:
     log_in: LogIn | None = None
     device: LogInByDevice | None = None
     planner: PlanReads | None = None
+    follows: FollowLinks | None = None
     idle_life: timedelta | None = None
     """How long a link lives whose tokens are not renewed; ``None`` where that is not known."""
     commands_advice: str | None = None
     """Where there are no commands: why, and what the owner can do instead."""
     images: ReadImages | None = None
     image_views: tuple[str, ...] = ()
+    charges: ReadCharges | None = None
+    tyres: ReadTyres | None = None
+    charging_places: ReadChargingPlaces | None = None
     commands: SendCommands | None = None
     close: Callable[[], Awaitable[None]] = _nothing_to_close
     """Releases connections."""

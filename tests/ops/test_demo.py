@@ -30,6 +30,12 @@ def test_the_tour_passes_and_shows_requests_replies_and_times() -> None:
         assert action in requests
     assert len(re.findall(r"^  -> \d{3} in [\d.]+ ms$", toured.stdout, re.MULTILINE)) >= len(requests)
     assert "\x1b[" not in toured.stdout
+    cardata = toured.stdout.partition("Link a CarData account")[2]
+    assert re.findall(r'^  POST \{"action": "(\w+)"', cardata, re.MULTILINE) == [
+        *("connect", "connect_status", "fuel", "fuel", "unlock"),
+    ]
+    assert '"limit": 50' in cardata
+    assert '"explain": {' in cardata
 
 
 def test_a_service_that_refuses_everybody_fails_the_tour_at_its_first_step() -> None:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from functions.providers.cardata.failures import CarDataInvalidReply
+from functions.providers.port import ChargingSession, TyreWear
 
 MAX_SPAN: Final = timedelta(days=45)
 """BMW refuses 60 days."""
@@ -17,41 +17,6 @@ _WHEELS: Final = {
     "rearLeft": "rear_left",
     "rearRight": "rear_right",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ChargingSession:
-    """One charge. ``None`` is what BMW did not tell."""
-
-    started_at: datetime | None
-    ended_at: datetime | None
-    start_percent: int | None
-    end_percent: int | None
-    energy_kwh: float | None
-    """From the grid, losses included."""
-    mileage_km: int | None
-    place: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ChargingHistory:
-    """Charges of a time, as far as they were read."""
-
-    sessions: tuple[ChargingSession, ...]
-    is_complete: bool
-    note: str | None
-    """Why it is not complete."""
-    requests: int
-    """What it cost of the day's requests."""
-
-
-@dataclass(frozen=True, slots=True)
-class TyreWear:
-    """One tyre. ``color`` is BMW's word (``GREEN``)."""
-
-    label: str | None
-    due_mileage_km: int | None
-    color: str | None
 
 
 def to_page(answer: Mapping[str, Any]) -> tuple[tuple[ChargingSession, ...], str | None]:

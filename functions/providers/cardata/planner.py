@@ -1,12 +1,12 @@
 """Whether a read is worth a request of the customer's day. Pure.
 
-The day's requests are shared evenly over what is left of it and the customer's cars: that is the *pace*. A car that
-charges is read five times as often as the pace, because its state of charge is what an owner looks at; the others wait
-a little longer, and keep back :data:`KEPT_FOR_CHARGING` for each car that may yet begin; one that has charged today
-waits longest. Nothing is read more often than is useful, and the reserve is for forced reads alone, so that an owner
-who asks for it gets a fresh answer in the evening, too.
+A charge is what an owner looks at, so requests go where one may be seen. A car that charges shares what is left of the
+day with those that charge too. Of the others, those that may yet begin are asked at an even pace through the rest of
+the day, after :data:`KEPT_FOR_CHARGING` was put aside for each of them; one that has charged today, or cannot charge,
+is asked five times less often. Nothing is read more often than is useful, and the reserve is for forced reads alone,
+so that an owner who asks for it gets a fresh answer in the evening, too.
 
-The shares below were found by simulating days with two cars that each charge for three hours at any time:
+The numbers below were found by simulating days with two cars that each charge for three hours at any time:
 ``tests/providers/cardata/test_planner_day.py`` prints what they achieve.
 """
 
@@ -30,14 +30,17 @@ RETRY_S: Final = 10 * 60.0
 """After a request that failed: it was charged, and the next one would be, too."""
 RETRY_UNKNOWN_S: Final = 2 * 60.0
 """The same for a car of which nothing is known yet."""
-KEPT_FOR_CHARGING: Final = 2
+KEPT_FOR_CHARGING: Final = 6
+"""Requests that are put aside for each charge that may yet begin."""
+_KEPT_WHILE_CHARGING: Final = 5
+"""The same for one that goes on."""
 _CHARGE_S: Final = 3 * 3600.0
-"""A usual charge: less of the day is left, less is kept for it."""
-_CHARGING_SHARE: Final = 0.2
-_IDLE_SHARE: Final = 1.2
-_CHARGED_SHARE: Final = 2.5
+"""A usual charge: with less of the day left, less is put aside for one."""
+_CHARGING_SHARE: Final = 0.5
+_OTHERS_SHARE: Final = 0.2
+"""How often a car is asked that will hardly charge today, beside one that may."""
 _LEAST_IDLE_PART: Final = 0.3
-"""Of what is left, this much is never kept back."""
+"""Of what is left, this much is never put aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,12 @@ class Situation:
     """When the car was last asked by a request; ``None`` where never."""
     is_charging: bool = False
     """Whether it charges, as far as is known."""
-    charged_today: bool = False
-    """Whether it has charged today and has ended."""
+    will_hardly_charge: bool = False
+    """It has charged today and has ended, or has no battery to charge."""
+    others_charging: int = 0
+    """Of the customer's other cars, those that charge."""
+    others_hardly: int = 0
+    """Of the customer's other cars, those that will hardly charge today."""
     streams_until: datetime | None = None
     """The stream of this car is up, and is known to be until then."""
     failed_at: datetime | None = None
@@ -100,13 +107,15 @@ def acceptable_age_s(at: Situation) -> float:
     left = at.spending.on(at.now).left(is_forced=False)
     if left == 0:
         return seconds_to_midnight(at.now)
-    rest_s, cars = seconds_to_midnight(at.now), max(1, at.cars)
+    rest_s = seconds_to_midnight(at.now)
+    charging = at.others_charging + at.is_charging
     if at.is_charging:
-        return min(max(CHARGING_S, rest_s * cars / left * _CHARGING_SHARE), CHARGING_AT_MOST_S)
-    may_charge = cars - 1 if at.charged_today else cars
-    kept = KEPT_FOR_CHARGING * may_charge * min(1.0, rest_s / _CHARGE_S)
-    pace_s = rest_s * cars / max(left - kept, left * _LEAST_IDLE_PART)
-    return min(max(IDLE_S, pace_s * (_CHARGED_SHARE if at.charged_today else _IDLE_SHARE)), IDLE_AT_MOST_S)
+        return min(max(CHARGING_S, _CHARGE_S * charging / left * _CHARGING_SHARE), CHARGING_AT_MOST_S)
+    hardly = at.others_hardly + at.will_hardly_charge
+    may_charge = max(0, max(1, at.cars) - charging - hardly)
+    kept = KEPT_FOR_CHARGING * may_charge * min(1.0, rest_s / _CHARGE_S) + _KEPT_WHILE_CHARGING * charging
+    pace_s = rest_s * (may_charge + _OTHERS_SHARE * hardly) / max(left - kept, left * _LEAST_IDLE_PART)
+    return min(max(IDLE_S, pace_s / _OTHERS_SHARE if at.will_hardly_charge else pace_s), IDLE_AT_MOST_S)
 
 
 def _streams(at: Situation) -> bool:

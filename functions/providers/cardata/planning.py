@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from common.clock import Clock
@@ -98,17 +99,20 @@ class Planner:
             self._signals.load(account.id, vehicle.vin),
             self._streams.until(account.id),
         )
+        others = await asyncio.gather(
+            *[self._signals.load(account.id, vin) for vin in garage.vins if vin != vehicle.vin]
+        )
         now = self._clock.utc()
         read_at, failed_at = _since(signals, d.READ), _since(signals, d.FAILED)
-        charge_ended = _since(signals, d.CHARGE_ENDED)
-        status = word(signals.get(d.CHARGING_STATUS))
         return Situation(
             now=now,
             spending=spending,
-            cars=max(1, len(garage.vins)),
+            cars=1 + len(others),
             read_at=read_at,
-            is_charging=status.nothing is not Nothing.ABSENT and status.value in _MAYBE_CHARGING,
-            charged_today=charge_ended is not None and charge_ended.date() == now.date(),
+            is_charging=_is_charging(signals),
+            will_hardly_charge=_will_hardly_charge(signals, now),
+            others_charging=sum(map(_is_charging, others)),
+            others_hardly=sum(_will_hardly_charge(other, now) for other in others),
             streams_until=streams_until if _is_streamed(signals) else None,
             failed_at=failed_at if failed_at and (read_at is None or failed_at > read_at) else None,
         )
@@ -120,9 +124,24 @@ class Planner:
             self._remembered.popitem(last=False)
 
 
-def _since(signals: Signals, name: str) -> Any:  # noqa: ANN401 - datetime | None
+def _since(signals: Signals, name: str) -> datetime | None:
     signal = signals.get(name)
     return None if signal is None else signal.counts_from
+
+
+def _is_charging(signals: Signals) -> bool:
+    status = word(signals.get(d.CHARGING_STATUS))
+    return status.nothing is not Nothing.ABSENT and status.value in _MAYBE_CHARGING
+
+
+def _will_hardly_charge(signals: Signals, now: datetime) -> bool:
+    """Whether it has charged today and has ended, or was read and said nothing of a battery."""
+    if _is_charging(signals):
+        return False
+    ended = _since(signals, d.CHARGE_ENDED)
+    if ended is not None and ended.date() == now.date():
+        return True
+    return d.READ in signals and not any(name in signals for name in (*d.SOC, d.CHARGING_STATUS))
 
 
 def _is_streamed(signals: Signals) -> bool:

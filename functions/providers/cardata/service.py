@@ -27,11 +27,11 @@ def to_services(sheet: Sheet) -> tuple[ServiceItem, ...] | None:
     listed = sheet.put(at, objects(sheet.get(d.SERVICES)))
     items = [_service(entry) for entry in (listed or ())[:_MAX_ITEMS]]
     distance_km = sheet.put(
-        f"{at}.next_distance_km", whole(sheet.get(d.SERVICE_DISTANCE), "km", -10_000_000, 10_000_000)
+        f"{at}.{NEXT_SERVICE.lower()}", whole(sheet.get(d.SERVICE_DISTANCE), "km", -10_000_000, 10_000_000)
     )
     if distance_km is not None:
         items.append(ServiceItem(NEXT_SERVICE, "UNKNOWN", due_distance_km=distance_km))
-    inspection_at = sheet.put(f"{at}.legal_inspection_at", moment(sheet.get(d.INSPECTION)))
+    inspection_at = sheet.put(f"{at}.{LEGAL_INSPECTION.lower()}", moment(sheet.get(d.INSPECTION)))
     if inspection_at is not None:
         items.append(ServiceItem(LEGAL_INSPECTION, "UNKNOWN", due_at=inspection_at))
     return tuple(items) if items or listed is not None else None

@@ -23,19 +23,11 @@ from functions.providers.cardata.failures import (
 )
 from functions.providers.cardata.garage import to_mappings, to_profile, to_vehicle
 from functions.providers.cardata.garage_store import Garage, GarageBook, Profile
-from functions.providers.cardata.history import (
-    MAX_SPAN,
-    ChargingHistory,
-    ChargingSession,
-    TyreWear,
-    to_page,
-    to_settings,
-    to_tyres,
-)
+from functions.providers.cardata.history import MAX_SPAN, to_page, to_settings, to_tyres
 from functions.providers.cardata.mapping import to_snapshot
 from functions.providers.cardata.rest import Rest, json_of, object_of
 from functions.providers.cardata.signals import Signal, Signals, SignalStore, mark, merge, received
-from functions.providers.port import Account, Vehicle
+from functions.providers.port import Account, ChargingHistory, ChargingSession, TyreWear, Vehicle
 from functions.snapshot import Snapshot
 
 IMAGE_VIEWS: Final = ("front_side",)
@@ -51,7 +43,7 @@ Spent = Callable[[Account, Vehicle], None]
 
 
 class VehicleManager:
-    """Implements :class:`functions.providers.port.ReadVehicles` and :class:`functions.providers.port.ReadImages`.
+    """Implements the port's ReadVehicles, ReadImages, ReadCharges, ReadTyres and ReadChargingPlaces.
 
     Everything raises CarData's failures (:mod:`.failures`), StoreUnavailable, and about one car VehicleNotFound. Each
     method says what it costs of the customer's day; ``forced`` may spend the reserve.

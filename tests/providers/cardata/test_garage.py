@@ -9,7 +9,8 @@ from common.stores.documents import Documents
 from functions.providers.cardata.failures import CarDataInvalidReply
 from functions.providers.cardata.garage import brand_of, to_mappings, to_profile, to_vehicle
 from functions.providers.cardata.garage_store import Garage, GarageBook
-from functions.providers.cardata.history import ChargingSession, to_page, to_settings, to_tyres
+from functions.providers.cardata.history import to_page, to_settings, to_tyres
+from functions.providers.port import ChargingSession
 from tests.providers.cardata.harness import I4, X1
 
 

@@ -57,12 +57,33 @@ def test_yesterdays_requests_do_not_count() -> None:
 def test_more_cars_and_fewer_requests_stretch_the_age_and_charging_shortens_it() -> None:
     alone = replace(ago(0), spending=Spending("2026-01-05", used=25))
     many, poor = replace(alone, cars=2), replace(alone, spending=Spending("2026-01-05", used=40))
-    charging, charged = replace(many, is_charging=True), replace(many, charged_today=True)
+    charging, charged = replace(many, is_charging=True), replace(many, will_hardly_charge=True)
 
     assert p.IDLE_S <= acceptable_age_s(alone) < acceptable_age_s(many)
     assert acceptable_age_s(alone) < acceptable_age_s(poor)
     assert acceptable_age_s(charging) < acceptable_age_s(many) < acceptable_age_s(charged)
     assert acceptable_age_s(replace(ago(0), is_charging=True)) == p.CHARGING_S
+
+
+def test_what_the_other_cars_do_counts() -> None:
+    two = replace(ago(0), spending=Spending("2026-01-05", used=20), cars=2)
+    both_charge = replace(two, is_charging=True, others_charging=1)
+
+    assert acceptable_age_s(replace(two, others_hardly=1)) < acceptable_age_s(two)
+    poor = replace(both_charge, spending=Spending("2026-01-05", used=39))
+    assert acceptable_age_s(replace(poor, others_charging=0)) < acceptable_age_s(poor)
+
+
+def test_an_owner_without_a_battery_is_read_hourly() -> None:
+    petrol = replace(ago(0), will_hardly_charge=True)
+
+    assert acceptable_age_s(petrol) == p.IDLE_S
+
+
+def test_more_cars_that_charge_than_there_are_is_no_contradiction() -> None:
+    at = replace(ago(0), others_charging=3, others_hardly=3)
+
+    assert p.IDLE_S <= acceptable_age_s(at) <= p.IDLE_AT_MOST_S
 
 
 def test_ages_stay_within_their_bounds_while_requests_are_left() -> None:

@@ -35,17 +35,32 @@ class Car:
         self.charged_today = self.charged_today or (was_charging and not self.is_charging)
         self.read_at = MIDNIGHT + timedelta(seconds=at_s)
 
+    @property
+    def will_hardly_charge(self) -> bool:
+        return self.charged_today and not self.is_charging
 
-def day(charges_from_s: tuple[float, ...], used: int, *, has_stream: bool = False) -> tuple[int, list[float]]:
+
+def day(
+    charges_from_s: tuple[float, ...], used: int, *, begins_s: float = 0.0, has_stream: bool = False
+) -> tuple[int, list[float]]:
     """Requests used, and the age of each state of charge that was served during a charge, in minutes."""
     cars = [Car(start_s) for start_s in charges_from_s]
     spending = Spending(MIDNIGHT.date().isoformat(), used=used)
     ages: list[float] = []
-    for at_s, car in _reads(cars):
+    for at_s, car in _reads(cars, begins_s):
         now = MIDNIGHT + timedelta(seconds=at_s)
         until = now + timedelta(seconds=60) if has_stream else None
+        others = [other for other in cars if other is not car]
         situation = Situation(
-            now, spending, len(cars), car.read_at, car.is_charging, car.charged_today, until if car.read_at else None
+            now,
+            spending,
+            len(cars),
+            car.read_at,
+            is_charging=car.is_charging,
+            will_hardly_charge=car.will_hardly_charge,
+            others_charging=sum(other.is_charging for other in others),
+            others_hardly=sum(other.will_hardly_charge for other in others),
+            streams_until=until if car.read_at else None,
         )
         plan = decide(situation, forced=False)
         if plan.source == "poll":
@@ -57,17 +72,30 @@ def day(charges_from_s: tuple[float, ...], used: int, *, has_stream: bool = Fals
     return spending.used, ages
 
 
-def _reads(cars: list[Car]) -> Iterator[tuple[float, Car]]:
-    """200 reads an hour in all, the cars in turn."""
-    return zip(itertools.takewhile(lambda at: at < DAY_S, itertools.count(9, 18)), itertools.cycle(cars), strict=False)
+def _reads(cars: list[Car], begins_s: float) -> Iterator[tuple[float, Car]]:
+    """Reads in turn, as often as it takes to see a request within three minutes of when it is worth it."""
+    return zip(
+        itertools.takewhile(lambda at: at < DAY_S, itertools.count(begins_s + 9, 90)),
+        itertools.cycle(cars),
+        strict=False,
+    )
 
 
-STARTS = [hour * 3600 + 700 for hour in range(1, 21, 6)]
+LATEST_S = DAY_S - CHARGE_S
+STARTS = [at_s * LATEST_S / 6 for at_s in range(7)]
+LINKED = 6
+"""What linking may cost of the day: the list, three cars' master data, and two requests for the container."""
 
 
-@pytest.mark.parametrize("used", [0, 6], ids=["any day", "first day"])
-def test_a_day_keeps_the_reserve_and_a_charge_is_seen(used: int, capsys: pytest.CaptureFixture[str]) -> None:
-    days = [day((one, other + 1_100), used) for one in STARTS for other in STARTS]
+@pytest.mark.parametrize(
+    ("used", "begins_h"), [(0, 0), (LINKED, 0), (LINKED, 6), (LINKED, 12)], ids=["any day", "linked", "at 6", "at noon"]
+)
+def test_a_day_keeps_the_reserve_and_a_charge_is_seen(
+    used: int, begins_h: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begins_s = begins_h * 3_600.0
+    starts = [at_s for at_s in STARTS if at_s >= begins_s]
+    days = [day((one, min(other + 1_100, LATEST_S)), used, begins_s=begins_s) for one in starts for other in starts]
 
     medians = [statistics.median(ages) for _, ages in days]
     requests = [count for count, _ in days]

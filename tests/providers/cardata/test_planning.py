@@ -10,7 +10,7 @@ from functions.providers.cardata import planner as p
 from functions.providers.cardata.planning import LOOKED_UP_FOR_S
 from functions.providers.cardata.signals import Signal
 from functions.providers.port import ReadPlan
-from tests.providers.cardata.harness import I4, X1, Bench
+from tests.providers.cardata.harness import I4, X1, X3, Bench
 
 
 @pytest.fixture
@@ -121,3 +121,35 @@ async def test_a_link_that_is_dead_has_no_plan(linked: Bench) -> None:
 
     with pytest.raises(RelinkRequired):
         await plan(linked)
+
+
+async def wanted_s(bench: Bench, vin: str) -> float:
+    bench.advance(LOOKED_UP_FOR_S)
+    return (await plan(bench, vin)).max_age_s
+
+
+async def test_what_the_other_cars_do_is_seen(linked: Bench) -> None:
+    linked.sandbox.change_customer(linked.sandbox.demo["gcid"], quota_used=10)
+    for vin in (I4, X3):
+        await read(linked, vin)
+    three_may_charge = await wanted_s(linked, X3)
+    await charge(linked, d.CHARGING_ACTIVE)
+    one_charges = await wanted_s(linked, X3)
+    await charge(linked, "NOCHARGING")
+    one_has_charged = await wanted_s(linked, X3)
+    await read(linked, X1)
+    one_has_no_battery = await wanted_s(linked, X3)
+
+    assert three_may_charge > one_charges > one_has_no_battery
+    assert three_may_charge > one_has_charged > one_has_no_battery
+
+
+async def test_a_charge_of_yesterday_says_nothing_of_today(linked: Bench) -> None:
+    await read(linked)
+    await charge(linked, d.CHARGING_ACTIVE)
+    await charge(linked, "NOCHARGING")
+    charged = await wanted_s(linked, I4)
+    linked.advance(13 * 3_600)
+    await read(linked)
+
+    assert await wanted_s(linked, I4) < charged
