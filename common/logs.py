@@ -50,7 +50,7 @@ FIELDS: Final[Mapping[str, str]] = MappingProxyType({
     "scope": "scope that was missing",
     # where the data came from
     "provider": "mybmw, cardata ...",
-    "region": "row, na or cn",
+    "region": "rest_of_world, north_america or china",
     "cached": "answered without asking the maker",
     "stale": "answered with data older than wanted",
     "age_s": "age of the data, seconds",

@@ -38,6 +38,9 @@ CacheResult = Literal["hit", "miss", "stale", "shared"]
 BreakerState = Literal["closed", "half_open", "open"]
 BREAKER_STATES: tuple[BreakerState, ...] = ("closed", "half_open", "open")
 
+UpstreamListener = Callable[[str, str, str, float], None]
+"""Told provider, endpoint, outcome and seconds."""
+
 _Child = TypeVar("_Child", Counter, Histogram)
 _Reading = TypeVar("_Reading")
 
@@ -111,6 +114,7 @@ class Metrics:
     def __init__(self, actions: Collection[str]) -> None:
         """``actions`` are the names that may appear as label ``action``."""
         self._actions = frozenset(actions)
+        self._on_upstream: UpstreamListener | None = None
         self._registry = registry = CollectorRegistry(auto_describe=True)
         self._requests = _Family(
             Counter("draiv_requests", "Requests answered.", ["action", "outcome", "status"], registry=registry),
@@ -165,6 +169,12 @@ class Metrics:
     def upstream(self, provider: str, endpoint: str, outcome: str, seconds: float) -> None:
         """A request to a maker ended. ``endpoint`` is a name, never a URL with ids in it."""
         self._upstream_seconds(provider, endpoint, outcome).observe(seconds)
+        if self._on_upstream is not None:
+            self._on_upstream(provider, endpoint, outcome, seconds)
+
+    def listen_upstream(self, listener: UpstreamListener) -> None:
+        """Tell ``listener`` of each request to a maker, too."""
+        self._on_upstream = listener
 
     def upstream_connection(self) -> None:
         """A connection to a maker was opened."""

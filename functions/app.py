@@ -15,6 +15,7 @@ from common.metrics import Metrics
 from common.retry import ReadRetry, RetryBudget
 from common.settings import VERSION, Settings
 from common.stores.documents import Documents
+from common.tracing import Tracing, open_tracing
 from functions import assembly
 from functions.accounts import AccountManager
 from functions.actions.catalogue import CATALOGUE
@@ -69,6 +70,7 @@ def build(
     clock: Clock | None = None,
     documents: Documents | None = None,
     callers: Callers | None = None,
+    tracing: Tracing | None = None,
     health_at_root: bool = False,
 ) -> App:
     """A service from its settings. Opens nothing yet; raises ValueError where the settings name something unknown."""
@@ -76,6 +78,14 @@ def build(
     caches = Caches(settings, clock)
     metrics = Metrics({spec.name for spec in CATALOGUE} | PAGE_NAMES)
     metrics.watch_caches(caches.readings)
+    tracing = tracing or open_tracing(
+        settings.otel_exporter_otlp_endpoint,
+        clock,
+        environment=settings.environment,
+        version=VERSION,
+        revision=settings.k_revision,
+    )
+    metrics.listen_upstream(tracing.upstream)
     output = configure(
         level=settings.log_level,
         project_id=settings.google_cloud_project,
@@ -132,6 +142,7 @@ def build(
             "auth": settings.login_deadline_s,
         },
         learn=peers.learn,
+        tracing=tracing,
     )
     links = LinkBook(documents)
     vehicles = VehicleManager(
@@ -209,7 +220,11 @@ def build(
     )
     pipeline = Pipeline(
         dispatcher=Dispatcher(
-            Services(accounts, logins, vehicles, commands, providers, clock), limits, telemetry, settings.environment
+            Services(accounts, logins, vehicles, commands, providers, clock),
+            limits,
+            telemetry,
+            settings.environment,
+            tracing,
         ),
         clock=clock,
         callers=callers or assembly.callers(settings, documents, clock),
@@ -218,6 +233,13 @@ def build(
         telemetry=telemetry,
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
+        tracing=tracing,
     )
-    closers = (providers.close, peers.aclose, *((counters.aclose,) if counters else ()), documents.aclose)
+    closers = (
+        providers.close,
+        peers.aclose,
+        *((counters.aclose,) if counters else ()),
+        documents.aclose,
+        tracing.aclose,
+    )
     return App(settings, pipeline, LoopThread("draiv-loop"), documents, closers)

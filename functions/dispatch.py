@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from common.callers import Caller
 from common.errors import ApiError, InsufficientScope, InternalError, UnknownAction, ValidationFailed
+from common.tracing import NO_TRACING, Tracing
 from functions import wire
 from functions.actions import catalogue
 from functions.actions.accounts import DEFAULT_PROVIDER, credentials
@@ -45,11 +46,23 @@ class Served(NamedTuple):
 class Dispatcher:
     """Performs actions. Holds no state of its own."""
 
-    def __init__(self, services: Services, limits: RequestLimits, telemetry: Telemetry, environment: str) -> None:
+    def __init__(
+        self,
+        services: Services,
+        limits: RequestLimits,
+        telemetry: Telemetry,
+        environment: str,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
         self._services = services
         self._limits = limits
         self._telemetry = telemetry
         self._environment = environment
+        self._tracing = tracing
+        self._admit_caller = tracing.wrap("limits", limits.admit_caller)
+        self._link = tracing.wrap("link", self._find_link)
+        self._vehicle = tracing.wrap("vehicle", services.vehicles.find)
+        self._serve_part = tracing.wrap("part", self._part)
 
     async def serve(self, envelope: Envelope, caller: Caller, key: str | None, trail: Trail) -> Served:
         """Perform one action; raises whatever ApiError stops it."""
@@ -59,9 +72,9 @@ class Dispatcher:
             await self.count_unreadable(caller, trail)
             raise
         trail.action = spec.name
-        await self._limits.admit_caller(caller.principal, spec.kind, trail.tally)
+        await self._admit_caller(caller.principal, spec.kind, trail.tally)
         call = await self._prepare(spec, envelope, key, caller, trail)
-        answer = await spec.handler(self._services, call)
+        answer = await self._tracing.wrap("act", spec.handler)(self._services, call)
         if answer.source is not None:
             trail.cached, trail.stale = answer.source.cached, answer.source.stale
         return Served(spec, call, answer)
@@ -98,15 +111,15 @@ class Dispatcher:
             raise InsufficientScope(details={"scope": spec.scope.value})
         params = _params(spec, envelope)
         if spec.target is Target.NOTHING:
-            return Call(envelope, params, caller, key, serve_part=functools.partial(self._part, trail))
-        trail.link = link = await self._find_link(envelope, caller)
+            return Call(envelope, params, caller, key, serve_part=functools.partial(self._serve_part, trail))
+        trail.link = link = await self._link(envelope, caller)
         await self._limits.admit_account(link.account.id, spec.kind, trail.tally)
         if spec.kind is Kind.COMMAND:
             # Another instance may have disconnected the account since this one looked.
             link = await self._services.accounts.by_id(caller.principal, link.account.id, max_age_s=0)
         if spec.target is Target.ACCOUNT:
             return Call(envelope, params, caller, key, link)
-        vehicle = await self._services.vehicles.find(link, envelope.vin, cache_only=envelope.cache_only)
+        vehicle = await self._vehicle(link, envelope.vin, cache_only=envelope.cache_only)
         trail.vin = vehicle.vin
         return Call(envelope, params, caller, key, link, vehicle)
 

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from common.callers import Callers
 from common.clock import Clock
 from common.errors import ApiError, EndpointNotFound, InternalError, MethodNotAllowed, RequestError, ValidationFailed
-from common.trace import format_traceparent, request_id, trace_context
+from common.trace import format_traceparent, request_id
+from common.tracing import NO_TRACING, Tracing
 from functions import wire
 from functions.actions.spec import ActionSpec, Kind, Source
 from functions.decoder import Decoder
@@ -24,7 +25,7 @@ from functions.wire import RawRequest, Reply
 class Pipeline:
     """Serves requests. Holds no state of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, each by its name
         self,
         *,
         dispatcher: Dispatcher,
@@ -35,22 +36,24 @@ class Pipeline:
         telemetry: Telemetry,
         max_body_bytes: int,
         cors_origins: tuple[str, ...] = (),
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._dispatcher = dispatcher
         self._clock = clock
-        self._callers = callers
+        self._identify = tracing.wrap("identify", callers.identify)
         self._pages = pages
-        self._fence = fence
+        self._fence = tracing.wrap("fence", fence)
         self._telemetry = telemetry
-        self._decoder = Decoder(max_body_bytes)
+        self._decode = tracing.wrap_sync("decode", Decoder(max_body_bytes).decode)
+        self._encode = tracing.wrap_sync("encode", self._encoded)
+        self._tracing = tracing
         self._cors_origins = frozenset(cors_origins)
 
     async def handle(self, request: RawRequest) -> Reply:
         """The reply to a request. Raises nothing."""
         started_s = self._clock.monotonic()
         headers = request.headers
-        trace = trace_context(headers.get("traceparent"), headers.get("x-cloud-trace-context"))
-        trail = Trail(request_id(headers.get("x-request-id")), trace)
+        trail = Trail(request_id(headers.get("x-request-id")), self._tracing.begin(headers))
         try:
             reply = await self._route(request, trail)
         except ApiError as error:
@@ -62,6 +65,7 @@ class Pipeline:
             reply = wire.error_reply(InternalError(), trail.request_id, self._clock.utc())
         reply = self._with_common_headers(request, reply, trail)
         self._telemetry.request(request, reply, trail, self._clock.monotonic() - started_s)
+        self._tracing.end(trail.action, reply.status, trail.error)
         return reply
 
     async def _route(self, request: RawRequest, trail: Trail) -> Reply:
@@ -82,9 +86,9 @@ class Pipeline:
 
     async def _post(self, request: RawRequest, trail: Trail) -> Reply:
         # The caller first: strangers learn nothing, not even whether their JSON was valid.
-        trail.caller = await self._callers.identify(request.headers)
+        trail.caller = await self._identify(request.headers)
         try:
-            envelope = self._decoder.decode(request)
+            envelope = self._decode(request)
         except RequestError:
             await self._dispatcher.count_unreadable(trail.caller, trail)
             raise
@@ -93,7 +97,7 @@ class Pipeline:
         served = await self._dispatcher.serve(envelope, trail.caller, _idempotency_key(request), trail)
         return self._encode(served, trail)
 
-    def _encode(self, served: Served, trail: Trail) -> Reply:
+    def _encoded(self, served: Served, trail: Trail) -> Reply:
         headers = _freshness_headers(served.spec, served.answer.source)
         if served.answer.png is not None:
             return Reply(200, served.answer.png, "image/png", headers)

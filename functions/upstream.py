@@ -12,6 +12,7 @@ from common.breaker import Breakers
 from common.clock import Clock
 from common.deadline import Deadline
 from common.retry import ReadRetry
+from common.tracing import NO_TRACING, Tracing
 from functions.providers.port import Account
 
 T = TypeVar("T")
@@ -38,12 +39,14 @@ class Upstream:
         deadlines_s: Mapping[Kind, float],
         *,
         learn: Learn = _alone,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._breakers = breakers
         self._retry = retry
         self._clock = clock
         self._deadlines_s = deadlines_s
         self._learn = learn
+        self._tracing = tracing
         self._last_success: dict[str, datetime] = {}
 
     async def read(self, account: Account, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -63,8 +66,9 @@ class Upstream:
         self, account: Account, kind: Kind, call: Callable[[], Coroutine[Any, Any, T]], deadline: Deadline
     ) -> T:
         key: BreakerKey = (account.provider, account.region.value, kind)
-        await self._learn(key)
-        breaker = self._breakers.get(key)
-        answer = await breaker.call(lambda: deadline.run(call()))
+        with self._tracing.step("upstream", provider=account.provider, region=account.region.value, kind=kind):
+            await self._learn(key)
+            breaker = self._breakers.get(key)
+            answer = await breaker.call(lambda: deadline.run(call()))
         self._last_success[account.provider] = self._clock.utc()
         return answer

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
 from common.clock import ManualClock, SystemClock
 from common.errors import UpstreamError, ValidationFailed
@@ -94,6 +95,17 @@ def test_a_request_without_a_trace_begins_one_that_nothing_comes_before(
         assert span.parent is None
         assert span.context is not None
         assert here.trace_id == f"{span.context.trace_id:032x}"
+
+
+def test_what_another_library_left_on_the_thread_is_not_what_comes_before(
+    tracing: OtlpTracing, kept: InMemorySpanExporter
+) -> None:
+    stranger = TracerProvider().get_tracer("another library").start_span("stranger")
+    left = attach(set_span_in_context(stranger))
+    tracing.begin({})
+    tracing.end("status", 200, None)
+    detach(left)
+    assert by_name(kept)["status"].parent is None
 
 
 def test_what_the_caller_does_not_want_sampled_is_not(tracing: OtlpTracing, kept: InMemorySpanExporter) -> None:
@@ -262,7 +274,14 @@ async def test_without_a_collector_steps_are_called_as_they_are() -> None:
 
 
 def test_without_a_collector_opentelemetry_is_not_even_imported() -> None:
-    code = "import sys, functions.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    code = """if True:
+        import sys
+        from common.clock import SystemClock
+        from common.tracing import open_tracing
+        import functions.app
+        open_tracing(None, SystemClock(), environment="test", version="1", revision="r")
+        sys.exit(any(name.startswith("opentelemetry") for name in sys.modules))
+    """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
 
 

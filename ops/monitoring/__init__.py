@@ -1,0 +1,1 @@
+"""What Cloud Monitoring, Grafana and Prometheus are told to watch: JSON and YAML files, and what installs them."""
