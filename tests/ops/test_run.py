@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from ops.processes import answers, free_port
 from ops.run import curl_lines
 
 ROOT = Path(__file__).parents[2]
-LAST_LINE_OF_THE_GREETING = "Ctrl-C ends both"
+LAST_LINE_OF_THE_GREETING = "Ctrl-C ends all"
 
 
 class Running:
@@ -32,18 +33,18 @@ class Running:
 
     @property
     def maker_url(self) -> str:
-        found = re.search(r"simulated maker is (\S+)\.", self.greeting)
+        found = re.search(r"simulated MyBMW is (\S+)\.", self.greeting)
         assert found is not None
         return found[1]
 
 
 @contextmanager
-def running(state_dir: Path) -> Iterator[Running]:
+def running(state_dir: Path, **environ: str) -> Iterator[Running]:
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "ops.run", "--state-dir", str(state_dir)],
         cwd=ROOT,
-        env={**os.environ, "PORT": str(port)},
+        env={**os.environ, "PORT": str(port), **environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -144,6 +145,31 @@ def test_a_taken_port_is_explained_in_one_line(tmp_path: Path) -> None:
         )
     assert ran.returncode == 1
     assert ran.stdout + ran.stderr == f"Port {port} is taken. Take another: make run PORT={port + 1}\n"
+
+
+def test_several_instances_share_a_valkey_and_a_storage_server(tmp_path: Path) -> None:
+    with running(tmp_path, INSTANCES="2") as run:
+        lines = re.findall(r"^ +(curl .*)$", run.greeting, re.MULTILINE)
+        assert pasted(lines[0])["success"] is True
+        for _ in range(6):
+            assert pasted(lines[1])["success"] is True
+        with urllib.request.urlopen(f"{run.url}/health", timeout=5) as health:  # noqa: S310 - our own server
+            assert json.load(health)["checks"]["shared_state"] in ("ok", "degraded")
+    assert not (tmp_path / "draiv.db").exists()
+
+
+@pytest.mark.parametrize("instances", ["many", "0", "17", "-1"])
+def test_a_number_of_instances_that_is_none_is_refused(tmp_path: Path, instances: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "ops.run", "--state-dir", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PORT": str(free_port()), "INSTANCES": instances},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert ran.stderr == "INSTANCES must be a number from 1 to 16.\n"
 
 
 @pytest.mark.parametrize("port", ["eighty", "0", "65536", "-1"])
