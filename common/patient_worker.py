@@ -133,6 +133,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # it ships no types
     """How long a new connection may stay silent."""
     request_s: ClassVar[float] = 10.0
     """How long a request may take from its first byte to its last."""
+    keepalive_s: ClassVar[float] = 75.0
+    """How long a connection may rest between two requests: longer than clients keep theirs, so that it is they who
+    hang up, and no request meets a server that is just closing. gunicorn's 2 s are for workers to whom it is a cost."""
     send_s: ClassVar[float] = 10.0
     """How long a client may take to read a reply."""
     linger_s: ClassVar[float] = 2.0
@@ -178,7 +181,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # it ships no types
             self.method_queue.defer(self.finish_request, conn)
             return
         with conn.lock:
-            conn.deadline_s = time.monotonic() + self.cfg.keepalive
+            conn.deadline_s = time.monotonic() + (self.keepalive_s if self.alive else 0)
             conn.is_busy = False
             spoke_early = conn.spoke_early
         if spoke_early:
@@ -206,6 +209,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # it ships no types
                 self._hand_over(conn, conn.gathering.as_it_is())
             else:
                 self._refuse(conn, 408, "Request Timeout")
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """When the server ends: whoever is not being answered waits until ``deadline`` at most."""
+        for conn in self._waiting:
+            conn.deadline_s = min(conn.deadline_s, deadline)
 
     def _wait(
         self, conn: _Connection, seconds: float, on_ready: Callable[[_Connection], None], events: int = EVENT_READ
@@ -254,7 +262,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # it ships no types
         if conn.is_last:
             self._linger(conn)
             return
-        self._wait(conn, self.cfg.keepalive, self._receive)
+        self._wait(conn, self.keepalive_s if self.alive else 0, self._receive)
         if conn.surplus and conn in self._waiting:
             self._gather(conn, conn.surplus)
 

@@ -20,7 +20,7 @@ from gunicorn.app.base import BaseApplication
 from common.patient_worker import PatientWorker
 
 class Hasty(PatientWorker):
-    first_byte_s, request_s, send_s, linger_s, linger_bytes = 0.6, 0.6, 2, 2, 100_000
+    first_byte_s, request_s, send_s, linger_s, linger_bytes, keepalive_s = 0.6, 0.6, 2, 2, 100_000, 1
 
 def application(environ, start_response):
     read = environ["wsgi.input"].read() if environ["PATH_INFO"] != "/unread" else b""
@@ -31,7 +31,7 @@ def application(environ, start_response):
 class Application(BaseApplication):
     def load_config(self):
         settings = {"bind": "127.0.0.1:0", "workers": 1, "threads": 2, "worker_class": Hasty, "loglevel": "info",
-                    "worker_connections": int(sys.argv[1]), "keepalive": 1, "timeout": 0}
+                    "worker_connections": int(sys.argv[1]), "timeout": 0}
         for name, value in settings.items():
             self.cfg.set(name, value)
 
