@@ -26,8 +26,7 @@ _INTRODUCTION = """# Scorecard
 <!-- Written by `make scorecard`. Do not edit. -->
 
 What the service promises, and what was measured on {today}: real server processes that share one store, in front of the
-simulated maker, which counts what it really received and did. Rows that are not listed belong to parts that are not
-built yet.
+simulated maker, which counts what it really received and did.
 
 """
 
