@@ -85,6 +85,8 @@ class Server:
         until = time.monotonic() + timeout_s
         while not answers(url) and not give_up():
             if not self.is_running:
+                # What it said last may still be on its way.
+                self._reader.join(2.0)
                 raise StartFailed(f"{self.name} ended with status {self._process.returncode}:\n{self.tail()}")
             if time.monotonic() > until:
                 raise StartFailed(f"{self.name} did not answer on {url} within {timeout_s:g} s:\n{self.tail()}")
