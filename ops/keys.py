@@ -41,13 +41,15 @@ def main(
 ) -> int:
     """Returns the exit status: 0 done, 1 no store, 2 refused."""
     parser = Parser(prog="ops.keys", description="Make, list, end and renew keys.")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for register in _COMMANDS:
         register(subparsers)
     asked = parser.parse_args(argv)
     run: Run = asked.run
     try:
-        return asyncio.run(run(asked, Tools(load(environ), clock or SystemClock(), opener)))
+        # Whoever makes his first master key has no settings yet that would pass.
+        settings = Settings() if asked.command == "master" else load(environ)
+        return asyncio.run(run(asked, Tools(settings, clock or SystemClock(), opener)))
     except (Refused, SettingsError) as refused:
         print(refused, file=sys.stderr)
         return 2

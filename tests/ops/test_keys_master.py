@@ -18,7 +18,7 @@ from common.settings import Settings
 from common.stores.documents import Documents, open_documents
 from common.stores.sealed import SealedDocuments, kid_of, segment
 from common.vault import Vault
-from ops import keys_master
+from ops import keys, keys_master
 from ops.keys_command import Parser, Refused, Tools
 from ops.keys_rotation import Rotation
 from tests.common.crypto.masters import K1, K2, K3
@@ -307,3 +307,8 @@ def test_the_commands_say_what_they_do() -> None:
     shown = subprocess.run([sys.executable, "-c", PROGRAM, "--help"], cwd=ROOT, check=True, stdout=PIPE, text=True)
     assert "master" in shown.stdout
     assert "rotate" in shown.stdout
+
+
+def test_the_first_master_key_is_made_before_the_settings_are_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    assert keys.main(["master"], {"CALLERS": "api_keys"}) == 0
+    Keyset.parse(capsys.readouterr().out.strip())
