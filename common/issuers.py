@@ -105,7 +105,7 @@ def parse_issuers(text: str) -> tuple[Issuer, ...]:
     try:
         rows = parse(text)
     except ValueError as bad:
-        raise ValueError(f"must be a JSON list of objects: {bad}") from None
+        raise ValueError(f"must be a JSON list of objects; this {bad}") from None
     if not isinstance(rows, list):
         raise ValueError("must be a JSON list of objects")  # noqa: TRY004 - a bad setting is a bad value
     issuers: dict[str, Issuer] = {}

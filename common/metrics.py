@@ -138,8 +138,13 @@ class Metrics:
                 registry=registry,
             )
         )
-        self._connections = Counter(
-            "draiv_upstream_connections", "Connections opened to makers, each with a TLS handshake.", registry=registry
+        self._connections = _Family(
+            Counter(
+                "draiv_upstream_connections",
+                "Connections opened to makers, each with a TLS handshake.",
+                ["provider"],
+                registry=registry,
+            )
         )
         self._cache = _Family(Counter("draiv_cache_lookups", "Cache lookups.", ["cache", "result"], registry=registry))
         self._commands = _Family(
@@ -152,6 +157,12 @@ class Metrics:
         )
         self._limited = _Family(
             Counter("draiv_rate_limited", "Requests refused by a limit of ours.", ["kind"], registry=registry)
+        )
+        self._tokens_refused = _Family(
+            Counter("draiv_id_tokens_refused", "Callers' ID tokens refused.", ["reason"], registry=registry)
+        )
+        self._key_fetches = _Family(
+            Counter("draiv_issuer_key_fetches", "Fetches of an issuer's keys.", ["outcome"], registry=registry)
         )
         self._dropped = Counter(
             "draiv_log_records_dropped", "Log lines and fields that could not be logged.", registry=registry
@@ -176,9 +187,9 @@ class Metrics:
         """Tell ``listener`` of each request to a maker, too."""
         self._on_upstream = listener
 
-    def upstream_connection(self) -> None:
+    def upstream_connection(self, provider: str) -> None:
         """A connection to a maker was opened."""
-        self._connections.inc()
+        self._connections(provider).inc()
 
     def cache(self, name: str, result: CacheResult) -> None:
         """The cache ``name`` was asked."""
@@ -195,6 +206,14 @@ class Metrics:
     def rate_limited(self, kind: str) -> None:
         """A request was refused by the limit ``kind``."""
         self._limited(kind).inc()
+
+    def id_token_refused(self, reason: str) -> None:
+        """A caller's ID token was refused."""
+        self._tokens_refused(reason).inc()
+
+    def issuer_keys(self, outcome: str) -> None:
+        """The keys of an issuer of ID tokens were fetched (``ok``), or could not be (``failed``)."""
+        self._key_fetches(outcome).inc()
 
     def log_dropped(self) -> None:
         """A log line or field was lost."""

@@ -227,7 +227,7 @@ def build(
             tracing,
         ),
         clock=clock,
-        callers=callers or assembly.callers(settings, documents, clock),
+        callers=callers or assembly.callers(settings, documents, clock, telemetry),
         pages=pages,
         fence=peers.fence,
         telemetry=telemetry,

@@ -17,6 +17,7 @@ from common.stores.shared import Shared
 from functions.limits import LimitPolicy, RequestLimits
 from functions.peers import SharedSnapshots
 from functions.storage import AccountKeys
+from functions.telemetry import Telemetry
 from functions.upstream import BreakerKey
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def breaker_readings(breakers: Breakers[BreakerKey]) -> list[BreakerReading]:
     ]
 
 
-def callers(settings: Settings, documents: Documents, clock: Clock) -> Callers:
+def callers(settings: Settings, documents: Documents, clock: Clock, telemetry: Telemetry) -> Callers:
     """Who may call. Raises ValueError for issuers that make no sense."""
     if settings.callers == ("open",):
         return OpenCallers()
@@ -112,5 +113,10 @@ def callers(settings: Settings, documents: Documents, clock: Clock) -> Callers:
         from common.issuers import parse_issuers  # noqa: PLC0415 - load what is configured
         from common.oidc import OidcCallers  # noqa: PLC0415
 
-        bearers = OidcCallers(parse_issuers(settings.oidc_issuers or ""), clock)
+        bearers = OidcCallers(
+            parse_issuers(settings.oidc_issuers or ""),
+            clock,
+            on_refusal=telemetry.id_token_refused,
+            on_keys=lambda _issuer, outcome: telemetry.issuer_keys(outcome),
+        )
     return ConfiguredCallers(api_keys=keys, bearers=bearers)

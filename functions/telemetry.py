@@ -142,6 +142,16 @@ class Telemetry:
         severity: Severity = "WARNING" if outcome in ("failed", "invalid_grant") else "INFO"
         self._events.emit("token_refresh", severity, provider=provider, outcome=outcome)
 
+    def id_token_refused(self, reason: str) -> None:
+        """A caller's ID token was refused: counted by its reason, which nobody else learns."""
+        self._metrics.id_token_refused(reason)
+
+    def issuer_keys(self, outcome: str) -> None:
+        """The keys of an issuer of ID tokens were fetched (``ok``), or what went wrong."""
+        self._metrics.issuer_keys(outcome if outcome == "ok" else "failed")
+        if outcome != "ok":
+            self._events.emit("issuer_keys", "WARNING", outcome="failed", reason=outcome)
+
     def _hash(self, value: str) -> str:
         return fingerprint(value, self._hash_key)
 

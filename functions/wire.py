@@ -1,10 +1,5 @@
-"""Bytes to envelope, and result or error to reply: pure functions, no I/O.
+"""Bytes to envelope, and result or error to reply: pure functions, no I/O."""
 
-JSON is read strictly before pydantic sees it: what two parsers could read in two ways is refused, because one of the
-readings might unlock a car.
-"""
-
-import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import orjson
 from pydantic import ValidationError
 
+from common import strict_json
 from common.errors import (
     ApiError,
     CallerUnauthenticated,
@@ -86,25 +82,12 @@ def problems(bad: ValidationError, *prefix: str) -> list[dict[str, str]]:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object read strictly.
-
-    Refused with ValidationFailed: anything but UTF-8, an array or a scalar, duplicate keys at any depth, NaN and the
-    infinities (spelt out or by overflow), nesting beyond ``MAX_DEPTH``, lone surrogates.
-    """
+    """The object that a body holds, read as common/strict_json.py does; ValidationFailed for lone surrogates too."""
     try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        _refuse("The body is not UTF-8.")
-    # Brackets inside strings make this an over-estimate, which the exact count then settles.
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-        _refuse(f"The body is nested deeper than {MAX_DEPTH} levels.")
-    try:
-        parsed = _STRICT.decode(text)
-    except (json.JSONDecodeError, RecursionError):
-        _refuse("The body is not valid JSON.")
-    if not isinstance(parsed, dict):
-        _refuse("The body must be a JSON object.")
-    if "\\u" in text and _has_surrogate(parsed):
+        parsed = strict_json.parse_object(body, max_depth=MAX_DEPTH)
+    except strict_json.NotStrict as problem:
+        _refuse(f"The body {problem}.")
+    if b"\\u" in body and strict_json.has_surrogate(parsed):
         _refuse("The body holds half of a surrogate pair.")
     return parsed
 
@@ -166,62 +149,3 @@ def _contract_type(cls: type[ApiError]) -> str:
 
 def _refuse(problem: str) -> NoReturn:
     raise ValidationFailed(details={"fields": [{"path": "(the whole request)", "problem": problem}]}) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        _refuse("The body holds the same key twice.")
-    return found
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        _refuse("The body holds a number that is not finite.")
-    return number
-
-
-def _bounded(text: str) -> int:
-    # The length first: Python takes ever longer for ever longer numbers, and refuses very long ones its own way.
-    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
-        _refuse("The body holds an integer beyond 64 bits.")
-    return int(text)
-
-
-def _no_constant(_text: str) -> NoReturn:
-    _refuse("The body holds a number that is not finite.")
-
-
-_STRICT = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_float=_finite, parse_int=_bounded, parse_constant=_no_constant
-)
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in "]}":
-            depth -= 1
-    return deepest
-
-
-def _has_surrogate(value: object) -> bool:
-    if isinstance(value, str):
-        return any(0xD800 <= ord(char) <= 0xDFFF for char in value)
-    if isinstance(value, dict):
-        return any(_has_surrogate(part) for pair in value.items() for part in pair)
-    return isinstance(value, list) and any(_has_surrogate(part) for part in value)

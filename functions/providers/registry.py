@@ -10,6 +10,7 @@ from common.errors import NotSupported
 from common.metrics import Metrics
 from common.settings import Settings
 from common.stores.documents import Documents
+from functions.providers.pool import Watch
 from functions.providers.port import Provider
 from functions.tokens import TokenKeeper
 
@@ -25,6 +26,12 @@ class Parts:
     metrics: Metrics
 
 
+def _watch(metrics: Metrics, provider: str) -> Watch:
+    return Watch(
+        functools.partial(metrics.upstream, provider), functools.partial(metrics.upstream_connection, provider)
+    )
+
+
 Factory = Callable[[Parts], Provider]
 
 
@@ -38,7 +45,7 @@ def _mybmw(parts: Parts) -> Provider:
         origin=parts.settings.mybmw_origin,
         request_timeout_s=parts.settings.upstream_timeout_s,
         session_ttl_s=parts.settings.session_ttl_s,
-        observe=functools.partial(parts.metrics.upstream, "mybmw"),
+        watch=_watch(parts.metrics, "mybmw"),
     )
 
 
@@ -53,7 +60,7 @@ def _cardata(parts: Parts) -> Provider:
         auth_origin=parts.settings.cardata_auth_origin,
         api_origin=parts.settings.cardata_api_origin,
         request_timeout_s=parts.settings.upstream_timeout_s,
-        observe=functools.partial(parts.metrics.upstream, "cardata"),
+        watch=_watch(parts.metrics, "cardata"),
     )
 
 

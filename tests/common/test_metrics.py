@@ -42,7 +42,9 @@ def test_a_request_is_counted_and_its_time_falls_into_the_buckets_around_the_obj
 
 def test_each_method_moves_its_own_series(metrics: Metrics) -> None:
     metrics.upstream("mybmw", "vehicle_state", "success", 0.3)
-    metrics.upstream_connection()
+    metrics.upstream_connection("mybmw")
+    metrics.id_token_refused("expired")
+    metrics.issuer_keys("ok")
     metrics.cache("snapshots", "hit")
     metrics.commands("lock", "confirmed")
     metrics.token_refresh("mybmw", "success")
@@ -50,7 +52,9 @@ def test_each_method_moves_its_own_series(metrics: Metrics) -> None:
     metrics.log_dropped()
     upstream = {"provider": "mybmw", "endpoint": "vehicle_state", "outcome": "success"}
     assert figure(metrics, "draiv_upstream_request_duration_seconds_count", **upstream) == 1
-    assert figure(metrics, "draiv_upstream_connections_total") == 1
+    assert figure(metrics, "draiv_upstream_connections_total", provider="mybmw") == 1
+    assert figure(metrics, "draiv_id_tokens_refused_total", reason="expired") == 1
+    assert figure(metrics, "draiv_issuer_key_fetches_total", outcome="ok") == 1
     assert figure(metrics, "draiv_cache_lookups_total", cache="snapshots", result="hit") == 1
     assert figure(metrics, "draiv_commands_total", action="lock", state="confirmed") == 1
     assert figure(metrics, "draiv_token_refreshes_total", provider="mybmw", outcome="success") == 1

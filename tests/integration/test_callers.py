@@ -118,3 +118,12 @@ def test_an_issuer_out_of_reach_is_no_refusal(api: Api, issuer: SimulatedIssuer)
     answered = api.post({"authorization": f"Bearer {issuer.token()}"}, action="accounts")
     assert (answered.status, answered.error["code"]) == (503, "IDENTITY_UNAVAILABLE")
     assert answered.error["retryable"] is True
+
+
+def test_why_tokens_are_refused_and_keys_are_missing_is_counted(api: Api, issuer: SimulatedIssuer) -> None:
+    issuer.replies[JWKS] = Answer(status=503)
+    code(api, {"authorization": f"Bearer {issuer.token()}"})
+    code(api, {"authorization": "Bearer nonsense"})
+    text = api.get("/metrics").body.decode()
+    assert 'draiv_issuer_key_fetches_total{outcome="failed"} 1.0' in text
+    assert 'draiv_id_tokens_refused_total{reason="malformed"} 1.0' in text

@@ -1,5 +1,6 @@
 """Health, metrics and the OpenAPI document."""
 
+import re
 import time
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def test_metrics_can_be_parsed_and_count_what_happened(api: Api) -> None:
     text = answered.body.decode()
     for word in ('action="fuel"', "draiv_upstream", "draiv_cache", "draiv_commands", "process_resident_memory_bytes"):
         assert word in text
+    assert re.search(r'draiv_upstream_connections_total\{provider="mybmw"\} [1-9]', text)
     assert "DEMO01" not in text
     assert account not in text
     as_json = api.get("/metrics", {"accept": "application/json"})

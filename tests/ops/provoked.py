@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import json
 import os
 import sqlite3
 import subprocess
@@ -28,6 +29,7 @@ from functions.storage import open_storage
 from functions.tokens import TokenKeeper, TokenSet
 from ops.processes import Server, free_port
 from ops.stack import issue_key, master_key
+from sandbox.issuer import AUDIENCE, SimulatedIssuer
 from sandbox.process import RunningSandbox, running_sandbox
 from scorecard.service import Instance
 
@@ -68,13 +70,17 @@ class Stage:
         account: str = answered.json()["result"]["account"]
         return account
 
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.instance.port}"
+
     def metrics(self) -> str:
-        return httpx.get(f"http://127.0.0.1:{self.instance.port}/metrics", trust_env=False).text
+        return httpx.get(f"{self.origin}/metrics", trust_env=False).text
 
     def new_lines(self) -> list[str]:
         # A page is asked last, and its line waited for: what was asked before it has been printed before it.
         marker = f"look-{self._read}"
-        httpx.get(f"http://127.0.0.1:{self.instance.port}/health", headers={"X-Request-ID": marker}, trust_env=False)
+        httpx.get(f"{self.origin}/health", headers={"X-Request-ID": marker}, trust_env=False)
         while marker not in (log := self.instance.log()):
             pass
         lines = log.splitlines()
@@ -88,10 +94,12 @@ def provoke() -> Provoked:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         maker = stack.enter_context(running_sandbox(event_step_s=0))
+        issuer = stack.enter_context(SimulatedIssuer(SystemClock()))
         environ = {
             **os.environ,
             "ENVIRONMENT": "production",
-            "CALLERS": "api_keys",
+            "CALLERS": "api_keys,oidc",
+            "OIDC_ISSUERS": json.dumps([{"issuer": issuer.origin, "audience": [AUDIENCE], "scopes": ["read"]}]),
             "TOKEN_KEYS": master_key(),
             "DOCUMENTS_URL": f"sqlite:///{folder}/documents.db",
             "MYBMW_ORIGIN": maker.origin,
@@ -124,6 +132,10 @@ def provoke() -> Provoked:
             act(stage)
             maker.clear_faults()
             provoked.lines[name] = stage.new_lines()
+        for token in (issuer.token(), "nonsense"):
+            httpx.post(
+                first.origin, json={"action": "actions"}, headers={"authorization": f"Bearer {token}"}, trust_env=False
+            )
         provoked.metrics = first.metrics() + second.metrics()
         third = Stage(
             Instance({**environ, "K_REVISION": "draiv-bmw-00003"}, folder / "third.log", key), maker, first.database

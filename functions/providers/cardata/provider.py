@@ -17,8 +17,9 @@ from functions.providers.cardata.rest import Rest
 from functions.providers.cardata.signal_store import DocumentSignals, StreamWatch
 from functions.providers.cardata.signals import SignalStore
 from functions.providers.cardata.stream_index import StreamIndex
-from functions.providers.cardata.transport import RequestObserver, Transport
+from functions.providers.cardata.transport import Transport
 from functions.providers.cardata.vehicle_manager import IMAGE_VIEWS, VehicleManager
+from functions.providers.pool import SILENT, Watch
 from functions.providers.port import Provider
 from functions.tokens import TokenKeeper
 
@@ -50,14 +51,14 @@ def assemble(
     auth_origin: str | None = None,
     api_origin: str | None = None,
     request_timeout_s: float = 10.0,
-    observe: RequestObserver = lambda _endpoint, _outcome, _seconds: None,
+    watch: Watch = SILENT,
 ) -> CarData:
     """All of it, with one pool of connections. Touches no network; use it on one loop, and close it there.
 
     ``auth_origin`` and ``api_origin`` (``http://127.0.0.1:8902``) stand in for BMW's servers; ``signals`` for the
-    document store as the place of the latest signals; ``observe`` is told of each request.
+    document store as the place of the latest signals; ``watch`` is told what goes out.
     """
-    transport = Transport(clock=clock, timeout_s=request_timeout_s, observe=observe)
+    transport = Transport(clock=clock, timeout_s=request_timeout_s, watch=watch)
     auth = AuthManager(transport, tokens, clock, origin=auth_origin)
     ledger, garages = QuotaLedger(documents, clock), GarageBook(documents)
     rest = Rest(transport, auth, ledger, origin=api_origin)
@@ -92,7 +93,7 @@ def build(
     auth_origin: str | None = None,
     api_origin: str | None = None,
     request_timeout_s: float = 10.0,
-    observe: RequestObserver = lambda _endpoint, _outcome, _seconds: None,
+    watch: Watch = SILENT,
 ) -> Provider:
     """The provider alone; see :func:`assemble`."""
     return assemble(
@@ -102,7 +103,7 @@ def build(
         auth_origin=auth_origin,
         api_origin=api_origin,
         request_timeout_s=request_timeout_s,
-        observe=observe,
+        watch=watch,
     ).provider
 
 

@@ -10,8 +10,9 @@ from functions.providers.mybmw.auth_manager import AuthManager
 from functions.providers.mybmw.failures import BMWAPIError
 from functions.providers.mybmw.remote_services import RemoteServiceManager
 from functions.providers.mybmw.session import bind
-from functions.providers.mybmw.transport import PooledTransport, RequestObserver
+from functions.providers.mybmw.transport import PooledTransport
 from functions.providers.mybmw.vehicle_manager import IMAGE_VIEWS, VehicleManager
+from functions.providers.pool import SILENT, Watch
 from functions.providers.port import Provider
 from functions.tokens import TokenKeeper
 
@@ -26,11 +27,11 @@ def build(
     request_timeout_s: float = 10.0,
     max_connections: int = 100,
     session_ttl_s: float = 86_400.0,
-    observe: RequestObserver = lambda _endpoint, _outcome, _seconds: None,
+    watch: Watch = SILENT,
 ) -> Provider:
     """BMW, with one pool of connections. Touches no network; use it on one loop, and ``close`` it there.
 
-    ``origin`` (``http://127.0.0.1:8901``) stands in for all of BMW's servers; ``observe`` is told of each request.
+    ``origin`` (``http://127.0.0.1:8901``) stands in for all of BMW's servers; ``watch`` is told what goes out.
     """
     bind()
     # The library computes this for every client; its first time looks for network cards, with a subprocess if need be.
@@ -40,7 +41,7 @@ def build(
         origin=origin,
         timeout_s=request_timeout_s,
         max_connections=max_connections,
-        observe=observe,
+        watch=watch,
     )
     auth = AuthManager(transport, tokens, clock, session_ttl_s=session_ttl_s)
     vehicles = VehicleManager(auth, clock)

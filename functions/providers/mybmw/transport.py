@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -15,14 +15,17 @@ from common.clock import Clock
 from common.errors import InternalError
 from functions.providers.mybmw.endpoints import is_command, template
 from functions.providers.mybmw.failures import BMWInvalidReply, BMWTimeout
+from functions.providers.pool import (
+    BROKEN,
+    SILENT,
+    AnswerTooLarge,
+    NoFreeConnection,
+    Pool,
+    Watch,
+    bounded,
+)
 from functions.providers.port import SendPermit
 
-RequestObserver = Callable[[str, str, float], None]
-"""Told of each request: endpoint template, status code or name of the error, seconds."""
-
-MAX_BODY_BYTES = 8 * 2**20
-IDLE_S = 60.0
-"""How long an idle connection is kept. All of them are: a wave of requests must not open them anew."""
 _LEAVES = "http11.send_request_headers.started"
 _MAYBE_TAKEN = frozenset({408, 425})
 """Statuses below 500 that do not prove a refusal."""
@@ -84,13 +87,8 @@ def _tls() -> ssl.SSLContext:
 class PooledTransport(httpx.AsyncBaseTransport):
     """One connection pool and one TLS context for all the short-lived clients that the library makes.
 
-    ``origin`` replaces scheme, host and port of every request, the token endpoint's included. ``timeout_s`` bounds
-    each wait: for a free connection, for the next bytes, for the whole body; the library's own 30 s do not apply.
-    Build it where no loop runs, if you like; use it on one loop.
-
-    A request that has begun is never cancelled, for httpcore 0.17 loses a connection for good when that happens
-    while it connects or waits, and after ``max_connections`` of those nothing goes out any more. A caller that gives
-    up leaves at once; what it began ends by itself, within its timeouts.
+    ``origin`` replaces scheme, host and port of every request, the token endpoint's included. The pool's timeouts
+    apply, not the library's own 30 s. Build it where no loop runs, if you like; use it on one loop.
     """
 
     def __init__(
@@ -101,21 +99,18 @@ class PooledTransport(httpx.AsyncBaseTransport):
         timeout_s: float = 10.0,
         connect_timeout_s: float = 5.0,
         max_connections: int = 100,
-        observe: RequestObserver = lambda _endpoint, _outcome, _seconds: None,
+        watch: Watch = SILENT,
     ) -> None:
         self._clock = clock
         self._origin = httpx.URL(origin) if origin else None
-        self._timeout_s = timeout_s
-        self._timeouts = httpx.Timeout(timeout_s, connect=connect_timeout_s).as_dict()
-        self._observe = observe
-        self._free = asyncio.Semaphore(max_connections)
-        self._exchanges: set[asyncio.Task[httpx.Response]] = set()
-        # httpx' own transport around this pool parses each URL and copies each header twice more: 0.4 ms a read.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_tls(),
+        self._watch = watch
+        # httpx' own transport around httpcore's pool parses each URL and copies each header twice more: 0.4 ms a read.
+        self._pool = Pool(
+            tls=_tls(),
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
             max_connections=max_connections,
-            max_keepalive_connections=max_connections,
-            keepalive_expiry=IDLE_S,
+            opened=watch.connection,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -133,7 +128,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             outcome = type(error).__name__
             raise
         finally:
-            self._observe(template(path), outcome, self._clock.monotonic() - began_s)
+            self._watch.request(template(path), outcome, self._clock.monotonic() - began_s)
         return response
 
     async def aclose(self) -> None:
@@ -141,17 +136,14 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     async def shutdown(self) -> None:
         """Close the connections, for good."""
-        for exchange in self._exchanges:
-            exchange.cancel()
-        await asyncio.gather(*self._exchanges, return_exceptions=True)
-        await self._pool.aclose()
+        await self._pool.shutdown()
 
     def _forwarded(self, request: httpx.Request, passage: Passage | None) -> httpcore.Request:
         url, headers = request.url, request.headers.raw
         to = self._origin or url
         if self._origin is not None:
             headers = [(b"Host", to.netloc), *((name, value) for name, value in headers if name.lower() != b"host")]
-        extensions = {**request.extensions, "timeout": self._timeouts}
+        extensions = dict(request.extensions)
         if passage is not None:
             extensions["trace"] = passage.trace
         target = httpcore.URL(scheme=to.raw_scheme, host=to.raw_host, port=to.port, target=url.raw_path)
@@ -159,68 +151,39 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     async def _exchanged(self, request: httpx.Request, passage: Passage | None) -> httpx.Response:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._free.acquire()
-        except TimeoutError as error:
+            return await self._pool.run(functools.partial(self._exchange, request, passage))
+        except NoFreeConnection as error:
             raise httpx.PoolTimeout("no connection is free", request=request) from error
-        exchange = asyncio.get_running_loop().create_task(self._exchange(request, passage))
-        self._exchanges.add(exchange)
-        exchange.add_done_callback(self._ended)
-        try:
-            return await asyncio.shield(exchange)
         except asyncio.CancelledError:
             if passage is not None:
                 passage.abandon()
             raise
 
-    def _ended(self, exchange: asyncio.Task[httpx.Response]) -> None:
-        self._free.release()
-        self._exchanges.discard(exchange)
-
     async def _exchange(self, request: httpx.Request, passage: Passage | None) -> httpx.Response:
         try:
-            response = await self._pool.handle_async_request(self._forwarded(request, passage))
-            try:
+            async with self._pool.answer(self._forwarded(request, passage)) as response:
                 if passage is not None:
                     passage.answered(response.status)
-                async with asyncio.timeout(self._timeout_s):
-                    return await _read(response)
-            finally:
-                await response.aclose()
+                return await _read(response)
         except TimeoutError as error:
             raise httpx.ReadTimeout("the answer does not end", request=request) from error
-        except _TRANSPORT_ERRORS as error:
+        except (httpcore.TimeoutException, *BROKEN) as error:
             # The two libraries' errors have the same names.
             raise getattr(httpx, type(error).__name__)(str(error), request=request) from error
+        except AnswerTooLarge:
+            raise BMWInvalidReply("The maker's answer is too large.") from None
 
 
 async def _read(response: httpcore.Response) -> httpx.Response:
-    """The whole answer, decoded; raises BMWInvalidReply where there is too much of it."""
+    """The whole answer, decoded."""
     parts = response.aiter_stream()
     if not any(name.lower() == b"content-encoding" for name, _ in response.headers):
-        body = b"".join([part async for part in _at_most(parts, MAX_BODY_BYTES)])
-        return httpx.Response(response.status, headers=response.headers, content=body)
+        return httpx.Response(response.status, headers=response.headers, content=await bounded(parts))
     packed = httpx.Response(response.status, headers=response.headers, content=parts)
-    body = b"".join([part async for part in _at_most(packed.aiter_bytes(), MAX_BODY_BYTES)])
+    body = await bounded(packed.aiter_bytes())
     # The body is decoded by now; a header that says otherwise would have it decoded again.
     headers = [(name, value) for name, value in response.headers if name.lower() not in _ENCODING]
     return httpx.Response(response.status, headers=headers, content=body)
 
 
-_TRANSPORT_ERRORS = (
-    httpcore.TimeoutException,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.ProxyError,
-    httpcore.UnsupportedProtocol,
-)
 _ENCODING = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-
-
-async def _at_most(chunks: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
-    read_bytes = 0
-    async for chunk in chunks:
-        read_bytes += len(chunk)
-        if read_bytes > limit_bytes:
-            raise BMWInvalidReply("The maker's answer is too large.")
-        yield chunk

@@ -8,6 +8,7 @@ import pytest
 from common.clock import ManualClock
 from common.stores.documents import Documents, open_documents
 from functions.providers.cardata.provider import assemble
+from functions.providers.pool import Watch
 from functions.tokens import TokenKeeper
 from sandbox.cardata_process import RunningCarData, running_cardata
 from tests.providers.cardata.harness import NOON, Bench
@@ -48,7 +49,7 @@ async def bench(sandbox: RunningCarData, documents: Documents, clock: ManualCloc
         auth_origin=sandbox.origin,
         api_origin=sandbox.origin,
         request_timeout_s=20.0,
-        observe=lambda *request: requests.append(request),
+        watch=Watch(lambda *request: requests.append(request)),
     )
     yield Bench(cardata, sandbox, keeper, documents, clock, requests)
     await cardata.provider.close()

@@ -25,7 +25,7 @@ from scorecard.stream_stage import RunningWorker, Stage, staged
 MILEAGE = "vehicle.vehicle.travelledDistance"
 LEASE_S = 3.0
 CUSTOMERS = 24
-"""Shares are drawn by a hash of random names: with six, one worker in 32 pairs would get them all, with 24 none does."""
+"""Shares are drawn by a hash of random names: of six, one worker would get all once in 32 runs, of 24 never."""
 ROOT = Path(__file__).parents[3]
 
 

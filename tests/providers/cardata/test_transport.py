@@ -1,7 +1,7 @@
 """The way out: one pool, bounded waits, bounded answers, nothing lost when callers give up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,26 +9,9 @@ import pytest
 
 from common.clock import SystemClock
 from functions.providers.cardata.failures import CarDataInvalidReply, CarDataTimeout, CarDataUnavailable
-from functions.providers.cardata.transport import MAX_BODY_BYTES, Request, Transport
-
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def server(answer: Answer) -> AsyncIterator[str]:
-    """A server of raw bytes; its origin."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await answer(reader, writer)
-        except (asyncio.IncompleteReadError, OSError):
-            pass  # the client has left
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listening:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+from functions.providers.cardata.transport import Request, Transport
+from functions.providers.pool import MAX_BODY_BYTES, Watch
+from tests.support.raw_server import Answer, hang, replying, server
 
 
 @asynccontextmanager
@@ -42,19 +25,6 @@ async def transport(**options: Any) -> AsyncIterator[Transport]:
 
 def get(origin: str) -> Request:
     return Request("/thing", "GET", f"{origin}/thing?a=%2F", {"x-version": "v1"})
-
-
-def replying(head: bytes, body: bytes = b"") -> Answer:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 " + head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        await writer.drain()
-
-    return answer
-
-
-async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    await reader.read()
 
 
 async def test_a_request_arrives_as_it_was_made() -> None:
@@ -171,7 +141,7 @@ async def test_the_observer_hears_of_each_request() -> None:
 
     async with (
         server(replying(b"403 Forbidden")) as origin,
-        transport(observe=lambda name, how, _s: heard.append((name, how))) as way,
+        transport(watch=Watch(lambda name, how, _s: heard.append((name, how)))) as way,
     ):
         await way.send(get(origin))
         with pytest.raises(CarDataUnavailable):

@@ -9,6 +9,7 @@ import pytest
 from common.clock import ManualClock
 from common.stores.documents import Documents, open_documents
 from functions.providers.mybmw.provider import build
+from functions.providers.pool import Watch
 from functions.tokens import TokenKeeper
 from sandbox.process import RunningSandbox, running_sandbox
 from tests.providers.mybmw.harness import Bmw
@@ -56,7 +57,7 @@ async def bmw(
         clock=clock,
         origin=sandbox.origin,
         request_timeout_s=request_timeout_s,
-        observe=lambda *request: requests.append(request),
+        watch=Watch(lambda *request: requests.append(request)),
     )
     yield Bmw(provider, sandbox, keeper, clock, requests)
     await provider.close()

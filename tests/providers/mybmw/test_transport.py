@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,31 +11,14 @@ import pytest
 
 from common.clock import ManualClock, SystemClock
 from common.errors import InternalError, UpstreamInvalid
-from functions.providers.mybmw.transport import MAX_BODY_BYTES, PooledTransport, sending
+from functions.providers.mybmw.transport import PooledTransport, sending
+from functions.providers.pool import MAX_BODY_BYTES, Watch
 from sandbox.process import RunningSandbox
 from tests.providers.mybmw.harness import Permit, PermitSpentError
+from tests.support.raw_server import hang, replying, server
 
 STATE = "https://cocoapi.example/eadrax-vcs/v4/vehicles/state"
 UNLOCK = "https://cocoapi.example/eadrax-vrccs/v4/presentation/remote-commands/door-unlock"
-
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def server(answer: Answer) -> AsyncIterator[str]:
-    """A server of raw bytes; its origin."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await answer(reader, writer)
-        except (asyncio.IncompleteReadError, OSError):
-            pass  # the client has left
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with listening:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
 
 
 @asynccontextmanager
@@ -45,19 +28,6 @@ async def transport_to(origin: str, **options: Any) -> AsyncIterator[PooledTrans
         yield transport
     finally:
         await transport.shutdown()
-
-
-def replying(head: bytes, body: bytes = b"") -> Answer:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 " + head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        await writer.drain()
-
-    return answer
-
-
-async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    await reader.read()
 
 
 def get(url: str = STATE) -> httpx.Request:
@@ -178,8 +148,10 @@ async def test_who_finds_no_free_connection_gives_up_after_a_while() -> None:
 async def test_an_observer_is_told_of_each_request_without_vins_and_ids(sandbox: RunningSandbox) -> None:
     clock = ManualClock()
     told: list[tuple[str, str, float]] = []
-    transport = PooledTransport(clock=clock, origin=sandbox.origin, observe=lambda *request: told.append(request))
-    refused = PooledTransport(clock=clock, origin="http://127.0.0.1:1", observe=lambda *request: told.append(request))
+    transport = PooledTransport(clock=clock, origin=sandbox.origin, watch=Watch(lambda *request: told.append(request)))
+    refused = PooledTransport(
+        clock=clock, origin="http://127.0.0.1:1", watch=Watch(lambda *request: told.append(request))
+    )
 
     await transport.handle_async_request(get())
     with pytest.raises(httpx.ConnectError):
