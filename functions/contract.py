@@ -20,6 +20,8 @@ from pydantic import (
 MAX_DEPTH = 32
 MAX_WAIT_S = 55
 MAX_BATCH = 20
+MAX_KEY_LENGTH = 255
+"""Of an Idempotency-Key."""
 NOT_IN_BATCHES = frozenset({"batch", "connect", "image"})
 """A batch in a batch would have no bound, a login has a captcha of its own, and a picture is no JSON."""
 

@@ -1,6 +1,8 @@
 """The OpenAPI 3.1 document, made from the contract's models and the catalogue."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from common import errors
 from common.settings import VERSION
 from functions.actions import catalogue
-from functions.contract import CommandRecord, Envelope, Failure, Success
+from functions.contract import MAX_KEY_LENGTH, CommandRecord, Envelope, Failure, Success
 
 _REF = "#/components/schemas/{model}"
 
@@ -76,7 +78,11 @@ def _post() -> dict[str, Any]:
         "summary": "Perform one action.",
         "security": [{"bearer": []}, {"apiKey": []}, {}],
         "parameters": [
-            _header("Idempotency-Key", "Commands: the same key gives the same outcome."),
+            _header(
+                "Idempotency-Key",
+                "Commands: the same key gives the same outcome.",
+                {"pattern": r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
+            ),
             _header("X-Request-ID", "Echoed and logged."),
             _header("traceparent", "W3C trace context, continued."),
         ],
@@ -103,6 +109,8 @@ def _post() -> dict[str, Any]:
 def _request(name: str, params: type[BaseModel], aliases: tuple[str, ...]) -> dict[str, Any]:
     names: dict[str, Any] = {"enum": [name, *aliases]} if aliases else {"const": name}
     required = [] if name == "status" else ["action"]
+    if any(field.is_required() for field in params.model_fields.values()):
+        required.append("params")
     return {
         "title": name,
         "allOf": [
@@ -124,5 +132,6 @@ def _page(name: str, summary: str, replies: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _header(name: str, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": {"type": "string"}}
+def _header(name: str, description: str, bounds: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    schema = {"type": "string", **bounds}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}

@@ -15,6 +15,7 @@ from common.trace import format_traceparent, request_id
 from common.tracing import NO_TRACING, Tracing
 from functions import wire
 from functions.actions.spec import ActionSpec, Kind, Source
+from functions.contract import MAX_KEY_LENGTH
 from functions.decoder import Decoder
 from functions.dispatch import Dispatcher, Served
 from functions.pages import Pages
@@ -127,15 +128,14 @@ class Pipeline:
         return Reply(reply.status, reply.body, reply.content_type, headers)
 
 
-_MAX_KEY_LENGTH = 255
 _CORS_REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-Key, X-Request-ID, traceparent"
 _CORS_REPLY_HEADERS = "Age, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, traceparent"
 
 
 def _idempotency_key(request: RawRequest) -> str | None:
     key = request.headers.get("idempotency-key")
-    if key is not None and not (1 <= len(key) <= _MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
-        problem = f"1 to {_MAX_KEY_LENGTH} printable ASCII characters."
+    if key is not None and not (1 <= len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
+        problem = f"1 to {MAX_KEY_LENGTH} printable ASCII characters."
         raise ValidationFailed(details={"fields": [{"path": "Idempotency-Key", "problem": problem}]})
     return key
 

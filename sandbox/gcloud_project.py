@@ -1,11 +1,20 @@
 """The simulated gcloud's commands on a project: APIs, accounts, secrets, buckets, and who may do what."""
 
+import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sandbox.gcloud_words import Asked, Command, Commands, Failed
 from sandbox.gcloud_world import World, policy
+
+_INVALID_RULES = "Found invalid JSON/YAML for the lifecycle rule"
+_RULE_FIELDS = {
+    *("type", "storageClass", "age", "createdBefore", "customTimeBefore", "daysSinceCustomTime"),
+    *("daysSinceNoncurrentTime", "isLive", "matchesPattern", "matchesPrefix", "matchesStorageClass", "matchesSuffix"),
+    *("noncurrentTimeBefore", "numNewerVersions"),
+}
 
 
 def _configured(world: World, _asked: Asked) -> str:
@@ -73,6 +82,23 @@ def _update_bucket(world: World, asked: Asked) -> None:
         bucket["soft_delete_policy"] = {"retentionDurationSeconds": "0"}
     if "--uniform-bucket-level-access" in asked.flags:
         bucket["uniform_bucket_level_access"] = True
+    if "--lifecycle-file" in asked.flags:
+        _set_lifecycle(bucket, Path(asked.flags["--lifecycle-file"]))
+
+
+def _set_lifecycle(bucket: dict[str, Any], file: Path) -> None:
+    """The rules in the file take the place of all others, and are shown as they stand there."""
+    if not file.is_file():
+        raise Failed(f"Unable to read file [{file}]: [Errno 2] No such file or directory: '{file}'")
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+        rules = given.get("lifecycle", given)
+        named = {name for rule in rules["rule"] for name in (*rule["action"], *rule["condition"])}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise Failed(_INVALID_RULES) from error
+    if not named <= _RULE_FIELDS:
+        raise Failed(_INVALID_RULES)
+    bucket["lifecycle_config"] = rules
 
 
 def _create_secret(world: World, asked: Asked) -> None:
@@ -138,7 +164,10 @@ COMMANDS: Commands = {
         _create_bucket, 1, "location soft-delete-duration", "uniform-bucket-level-access public-access-prevention"
     ),
     "storage buckets update": Command(
-        _update_bucket, 1, switches="versioning no-versioning clear-soft-delete uniform-bucket-level-access"
+        _update_bucket,
+        1,
+        "lifecycle-file",
+        "versioning no-versioning clear-soft-delete uniform-bucket-level-access",
     ),
     "storage buckets get-iam-policy": Command(read_policy("bucket"), 1),
     "storage buckets add-iam-policy-binding": Command(add_binding("bucket"), 1, _BIND),

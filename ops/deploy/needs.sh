@@ -13,9 +13,12 @@ look_at_needs() {
   need_account "$runtime" "the service runs as"
   need_account "$builder" "the image is built as"
   need_account "$deployer" "the pipeline deploys as"
-  need_bucket "$bucket" "links, tokens, commands; every version is kept" 'True True [0-9]+' --versioning
+  need_bucket "$bucket" "links, tokens, commands; old versions are kept" 'True True [0-9]+' --versioning
   # A deleted key must be gone: that is what makes its account's data unreadable, in every copy.
   need_bucket "$bucket-keys" "the accounts' keys; nothing deleted is kept" '(False )? ?True 0?' --no-versioning --clear-soft-delete
+  need_lifecycle "$bucket" ops/deploy/lifecycle.json
+  # Any other rule there may delete the keys of accounts that are in use.
+  need_lifecycle "$bucket-keys" ops/deploy/lifecycle-keys.json
   for pair in "${secrets[@]}"; do
     need_secret "${pair%%=*}" "${pair#*=}-$environment"
   done
@@ -85,6 +88,22 @@ need_bucket() {
   status=0
   [[ "${answer//$'\t'/ }" =~ ^$right$ ]] || status=1
   settle "bucket $name: $what" "$status" gcloud storage buckets update "$name" --uniform-bucket-level-access "$@"
+}
+
+# $2 the rules by which the bucket forgets. One that has others too is not right either; they are named, for
+# mending takes them away.
+need_lifecycle() {
+  local status=0 name="gs://$1" file="$2" line differing=""
+  ask storage buckets describe "$name" --format json || status=$?
+  if ((status == 0)); then
+    differing="$("$python" -m ops.lifecycle compare "$file" <<<"$answer")" ||
+      fail "the rules of $name could not be compared with $file; was \`make venv\` run?"
+    [[ -z "$differing" ]] || status=1
+  fi
+  while IFS= read -r line; do
+    [[ "$line" != has* ]] || printf 'note     %s %s, which %s does not\n' "$name" "$line" "$file"
+  done <<<"$differing"
+  settle "bucket $name: rules of $file" "$status" gcloud storage buckets update "$name" --lifecycle-file "$file"
 }
 
 # A secret that is there is never made again, and never read. Its value goes from one program to the next: never into a

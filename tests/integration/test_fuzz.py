@@ -1,7 +1,6 @@
 """The OpenAPI document against the server that gives it out, and bytes that no document allows."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,9 +56,12 @@ def test_every_reply_is_one_that_the_document_describes(
     service: Deployment, path: str, method: str, mode: GenerationMode, examples: int
 ) -> None:
     instance = service.instances[0]
-    statuses = Counter[int]()
+    invalid = 0
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    # The same requests each time: the scorecard's row 24 is the one that looks for new ones.
+    @settings(
+        max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
     @given(case=DOCUMENT[path][method].as_strategy(generation_mode=mode))
     def send(case: Case[Any]) -> None:
         answered = case.call(
@@ -68,10 +70,12 @@ def test_every_reply_is_one_that_the_document_describes(
         case.validate_response(answered, checks=[*CONFORMANCE])
         if answered.status_code >= 500:
             assert BY_CODE[answered.json()["error"]["code"]].status == answered.status_code != 500
-        statuses[answered.status_code] += 1
+        nonlocal invalid
+        invalid += answered.status_code == 400 and answered.json()["error"]["code"] == "VALIDATION_ERROR"
 
     send()
-    assert statuses[400 if mode is GenerationMode.NEGATIVE else 200] >= examples // 50
+    # What the document calls wrong is refused, and what it calls right gets past the door often enough.
+    assert invalid >= examples // 2 if mode is GenerationMode.NEGATIVE else invalid <= examples * 0.9
 
 
 def test_no_bytes_break_the_server_or_command_a_car(service: Deployment) -> None:

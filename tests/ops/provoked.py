@@ -181,7 +181,8 @@ def _slow(stage: Stage) -> None:
 
 
 def _limited(stage: Stage) -> None:
-    assert 429 in {stage.post(action="actions").status_code for _ in range(25)}
+    # More than two windows hold, for a minute may end in between.
+    assert any(stage.post(action="actions").status_code == 429 for _ in range(45))
 
 
 def _unknown(stage: Stage) -> None:

@@ -7,15 +7,17 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from common.crypto.keyset import Keyset
 from common.settings import VERSION, Settings, load
-from ops import canary_settings
+from ops import canary_settings, lifecycle
 from sandbox.gcloud_install import Installed
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,10 @@ TOOLS = ("bash", "cat", "dirname", "git", "grep", "mkdir", "mktemp", "rm", "sed"
 READS = re.compile(r"(describe|list|get-iam-policy|get-value|print-)")
 SERVICE = "draiv-bmw-staging"
 RUNTIME = "serviceAccount:draiv-bmw-staging@p1.iam.gserviceaccount.com"
+RULES = {
+    "p1-draiv-staging": "ops/deploy/lifecycle.json",
+    "p1-draiv-staging-keys": "ops/deploy/lifecycle-keys.json",
+}
 EMPTY: dict[str, Any] = {}
 
 
@@ -147,6 +153,13 @@ def printed_commands(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if "--data-file=-" not in line]
 
 
+def gcloud(environ: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Run whichever gcloud is on the path."""
+    return subprocess.run(
+        ["gcloud", *words], env={"PATH": os.environ["PATH"], **environ}, capture_output=True, text=True, check=False
+    )
+
+
 # Bootstrap and doctor.
 
 
@@ -232,6 +245,7 @@ def test_doctor_sees_each_kind_of_thing_that_is_missing(operator: Operator) -> N
         "account draiv-build@p1.iam.gserviceaccount.com: the image is built as",
         "bucket gs://p1-draiv-staging-keys",
         "bucket gs://p1-draiv-staging-keys: the accounts' keys; nothing deleted is kept",
+        "bucket gs://p1-draiv-staging-keys: rules of ops/deploy/lifecycle-keys.json",
         "secret draiv-log-key-staging",
         "secret draiv-audit-key-staging, version 1: correct AUDIT_KEY_VERSION in ops/environments/staging.env",
         f"roles/secretmanager.secretAccessor on draiv-token-keys-staging for {RUNTIME}",
@@ -258,6 +272,90 @@ def test_a_bucket_that_is_there_but_wrong_is_mended(
     operator.project.change(buckets=wrong)
     assert operator.do("bootstrap", "staging").count("MISSING  bucket gs://p1-draiv-staging") == 2
     assert operator.project.world()["buckets"] == right
+
+
+# What the buckets forget.
+
+
+def test_the_buckets_forget_by_the_rules_in_the_files(made: Operator) -> None:
+    buckets = made.project.world()["buckets"]
+    for name, file in RULES.items():
+        assert buckets[name]["lifecycle_config"] == json.loads((ROOT / file).read_text())
+
+
+@pytest.mark.parametrize("change", ["none", "one too few", "one too many", "another age"])
+def test_a_bucket_that_forgets_by_other_rules_is_seen_and_mended(operator: Operator, change: str) -> None:
+    right = operator.project.world()["buckets"]
+    wrong = operator.project.world()["buckets"]
+    foreign = {"action": {"type": "Delete"}, "condition": {"age": 365}}
+    for bucket in wrong.values():
+        rules = bucket["lifecycle_config"]["rule"]
+        if change == "none":
+            del bucket["lifecycle_config"]
+        elif change == "one too few":
+            rules.pop()
+        elif change == "one too many":
+            rules.append(foreign)
+        else:
+            rules[0] = foreign
+    operator.project.change(buckets=wrong)
+    said = operator.run("doctor", "staging")
+    assert said.returncode == 1
+    assert operator.told() == []
+    assert printed_commands(said.stdout) == [
+        ["gcloud", "storage", "buckets", "update", f"gs://{bucket}", "--lifecycle-file", file]
+        for bucket, file in RULES.items()
+    ]
+    # What mending takes away is said before.
+    named = [
+        f"note     gs://{bucket} has {json.dumps(foreign)}, which {file} does not" for bucket, file in RULES.items()
+    ]
+    lines = said.stdout.splitlines()
+    assert [line for line in lines if " has {" in line] == (named if change in ("one too many", "another age") else [])
+    operator.do("bootstrap", "staging")
+    assert operator.project.world()["buckets"] == right
+
+
+def test_a_dry_run_shows_the_rules_that_would_be_set_and_sets_none(newcomer: Operator) -> None:
+    said = newcomer.do("bootstrap", "staging", "--project", "p1", "--dry-run")
+    assert newcomer.told() == []
+    shown = [words[4:] for words in printed_commands(said) if "--lifecycle-file" in words]
+    assert shown == [[f"gs://{name}", "--lifecycle-file", file] for name, file in RULES.items()]
+
+
+def test_rules_that_cannot_be_compared_are_not_called_missing(operator: Operator) -> None:
+    refused = operator.run("doctor", "staging", PYTHON="no-such-python")
+    assert refused.returncode == 1
+    assert "could not be compared" in refused.stderr
+    assert "was `make venv` run?" in refused.stderr
+    assert "MISSING" not in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"rule": [{"action": {"type": "Delete"}, "condition": {"agee": 1}}]}', "invalid JSON/YAML"),
+        ("{", "invalid JSON/YAML"),
+        (None, "Unable to read file"),
+    ],
+)
+def test_the_simulated_gcloud_refuses_rules_as_the_real_one_does(
+    made: Operator, operator: Operator, tmp_path: Path, text: str | None, says: str
+) -> None:
+    file = tmp_path / "rules.json"
+    if text is not None:
+        file.write_text(text)
+    refused = gcloud(
+        operator.project.environ({}),
+        "storage",
+        "buckets",
+        "update",
+        "gs://p1-draiv-staging",
+        f"--lifecycle-file={file}",
+    )
+    assert refused.returncode == 1
+    assert says in refused.stderr
+    assert operator.project.world()["buckets"] == made.project.world()["buckets"]
 
 
 def test_a_service_that_its_pipeline_may_not_call_is_seen_and_mended(operator: Operator) -> None:
@@ -452,7 +550,7 @@ def test_the_service_accepts_the_settings_that_it_is_deployed_with(
     assert {name.lower() for name in {*values, *secrets} - {"THREADS"}} <= set(Settings.model_fields)
     loaded = load({**values, **dict.fromkeys(secrets, "k1:" + "A" * 43 + "=")})
     assert (loaded.environment, loaded.callers) == (environment, ("api_keys",))
-    assert loaded.documents_url == f"gs://p1-draiv-{environment}/bmw"
+    assert loaded.documents_url == f"gs://p1-draiv-{environment}/{lifecycle.PREFIX}"
     assert loaded.keys_url == f"gs://p1-draiv-{environment}-keys/bmw"
 
 
@@ -571,3 +669,56 @@ def test_the_real_gcloud_understands_every_command(made: Operator, operator: Ope
     verdicts = json.loads(checked.stdout)
     assert len(verdicts) == len(calls) > 30
     assert [verdict["error_message"] for verdict in verdicts if not verdict["success"]] == []
+
+
+class OneBucket(BaseHTTPRequestHandler):
+    """Of Cloud Storage's API: one bucket, which is described and changed."""
+
+    bucket: ClassVar[dict[str, Any]]
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_PATCH(self) -> None:
+        self.bucket.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.answer()
+
+    def answer(self) -> None:
+        body = json.dumps(self.bucket).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+        pass
+
+
+@pytest.mark.skipif(shutil.which("gcloud") is None, reason="there is no real gcloud here to ask")
+def test_the_real_gcloud_sets_the_rules_and_describes_them_as_doctor_compares_them(
+    made: Operator, tmp_path: Path
+) -> None:
+    OneBucket.bucket = {"kind": "storage#bucket", "name": "b"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), OneBucket) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            alone = {
+                "CLOUDSDK_CONFIG": str(tmp_path / "config"),
+                "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
+                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+                "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"http://127.0.0.1:{server.server_port}/storage/v1/",
+            }
+            rules = ROOT / "ops/deploy/lifecycle.json"
+            updated = gcloud(alone, "storage", "buckets", "update", "gs://b", "--lifecycle-file", str(rules))
+            described = gcloud(alone, "storage", "buckets", "describe", "gs://b", "--format", "json")
+        finally:
+            server.shutdown()
+            serving.join()
+    assert (updated.returncode, described.returncode) == (0, 0), updated.stderr + described.stderr
+    assert OneBucket.bucket["lifecycle"] == json.loads(rules.read_text())
+    real = json.loads(described.stdout)
+    assert real["lifecycle_config"] == made.project.world()["buckets"]["p1-draiv-staging"]["lifecycle_config"]
+    assert lifecycle.differences(lifecycle.of_documents(), real) == []
