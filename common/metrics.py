@@ -171,6 +171,16 @@ class Metrics:
         registry.register(self._readings)
         ProcessCollector(namespace="draiv", registry=registry)
 
+    def begin_at_nought(self, refreshes: Iterable[tuple[str, str]], commands: Iterable[tuple[str, str]]) -> None:
+        """Show counters that have counted nothing yet: (provider, outcome) and (action, state).
+
+        Prometheus' ``increase`` does not see a series begin at 1, so an alert would miss the first of each.
+        """
+        for provider, outcome in refreshes:
+            self._refreshes(provider, outcome)
+        for action, state in commands:
+            self._commands(action, state)
+
     def request(self, action: str, outcome: str, status: int, seconds: float) -> None:
         """A request was answered. ``outcome`` is a word of a small vocabulary, ``status`` the reply's HTTP status."""
         known = action if action in self._actions else UNKNOWN

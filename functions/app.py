@@ -5,6 +5,7 @@ Everything mutable hangs off :class:`App`. Tests and tools pass the collaborator
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import product
 
 from common.breaker import BreakerEvent, Breakers
 from common.callers import Callers
@@ -34,6 +35,7 @@ from functions.login_guard import LoginGuard
 from functions.pages import PAGE_NAMES, Pages, StoreCheck
 from functions.peers import CHANGED, ROTATED, UNLINKED, Peers
 from functions.pipeline import Pipeline
+from functions.providers.port import CommandName
 from functions.providers.registry import Parts, Providers
 from functions.step_up import StepUp
 from functions.storage import open_storage
@@ -78,6 +80,10 @@ def build(
     caches = Caches(settings, clock)
     metrics = Metrics({spec.name for spec in CATALOGUE} | PAGE_NAMES)
     metrics.watch_caches(caches.readings)
+    metrics.begin_at_nought(
+        product(settings.providers, ("failed", "invalid_grant", "rotated")),
+        product((name.value for name in CommandName), ("expired", "failed", "unknown")),
+    )
     tracing = tracing or open_tracing(
         settings.otel_exporter_otlp_endpoint,
         clock,

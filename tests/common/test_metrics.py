@@ -40,6 +40,14 @@ def test_a_request_is_counted_and_its_time_falls_into_the_buckets_around_the_obj
     assert figure(metrics, f"{name}_count", **labels) == 2
 
 
+def test_what_an_alert_must_see_begin_is_there_before_it_happens(metrics: Metrics) -> None:
+    metrics.begin_at_nought([("mybmw", "failed")], [("lock", "unknown")])
+    assert figure(metrics, "draiv_token_refreshes_total", provider="mybmw", outcome="failed") == 0
+    assert figure(metrics, "draiv_commands_total", action="lock", state="unknown") == 0
+    metrics.commands("lock", "unknown")
+    assert figure(metrics, "draiv_commands_total", action="lock", state="unknown") == 1
+
+
 def test_each_method_moves_its_own_series(metrics: Metrics) -> None:
     metrics.upstream("mybmw", "vehicle_state", "success", 0.3)
     metrics.upstream_connection("mybmw")

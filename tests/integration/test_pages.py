@@ -65,6 +65,13 @@ def test_metrics_can_be_parsed_and_count_what_happened(api: Api) -> None:
     assert isinstance(as_json.json, dict)
 
 
+def test_the_first_failure_of_a_renewal_and_the_first_unknown_command_can_be_seen_to_happen(api: Api) -> None:
+    text = api.get("/metrics").body.decode()
+    for provider in ("mybmw", "cardata"):
+        assert f'draiv_token_refreshes_total{{outcome="failed",provider="{provider}"}} 0.0' in text
+    assert 'draiv_commands_total{action="unlock",state="unknown"} 0.0' in text
+
+
 def test_the_openapi_document_is_served(api: Api) -> None:
     document = api.get("/openapi.json").json
     assert document["openapi"] == "3.1.0"

@@ -17,7 +17,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module", autouse=True)
 def unmeasured() -> Iterator[None]:
-    """Processes that a test here starts itself are the tools', which coverage does not count and would slow by a half."""
+    """What a test here starts are the tools, which coverage does not count and would slow by a half."""
     measuring = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     yield
     if measuring is not None:
