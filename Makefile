@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 JOBS ?= auto
+# Compiled once, whatever the surroundings say: else each of the hundreds of processes that the tests start compiles anew.
+export PYTHONDONTWRITEBYTECODE :=
 # What `make check` leaves to `make test`: tests that start servers or kill processes, and long random walks.
 SLOW := integration/* providers/* sandbox/* common/stores/* *_killed.py *_model.py *_races.py *_scorecard.py \
   functions/test_audit.py ops/test_audit.py ops/test_client.py ops/test_demo.py ops/test_guide.py ops/test_run.py \
@@ -30,7 +32,7 @@ demo: venv ## a tour by itself: connect, read, lock, a fault, the recovery
 .PHONY: test
 test: venv ## every test, with the coverage gate
 	@rm -f .coverage .coverage.*
-	$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 --cov --cov-report=term
+	$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 --dist worksteal --cov --cov-report=term
 
 .PHONY: check
 check: venv ## format, lint, types, layers, dead code, workflows, secrets, generated pages, fast tests: before every commit

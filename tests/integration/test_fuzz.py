@@ -45,8 +45,8 @@ def test_the_server_gives_out_the_document_that_it_is_tested_against(service: De
 @pytest.mark.parametrize(
     ("path", "method", "mode", "examples"),
     [
-        ("/", "POST", GenerationMode.POSITIVE, 250),
-        ("/", "POST", GenerationMode.NEGATIVE, 250),
+        ("/", "POST", GenerationMode.POSITIVE, 150),
+        ("/", "POST", GenerationMode.NEGATIVE, 150),
         ("/health", "GET", GenerationMode.POSITIVE, 5),
         ("/metrics", "GET", GenerationMode.POSITIVE, 5),
         ("/openapi.json", "GET", GenerationMode.POSITIVE, 5),

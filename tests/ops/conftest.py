@@ -13,12 +13,3 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Both servers, one pair for all tests of a worker."""
     with running(tmp_path_factory.mktemp("stack"), {**os.environ, "POLL_INTERVAL_S": "0.05"}, event_step_s=0) as both:
         yield both
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unmeasured() -> Iterator[None]:
-    """What a test here starts are the tools, which coverage does not count and would slow by a half."""
-    measuring = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
-    yield
-    if measuring is not None:
-        os.environ["COVERAGE_PROCESS_CONFIG"] = measuring

@@ -283,7 +283,8 @@ def test_the_buckets_forget_by_the_rules_in_the_files(made: Operator) -> None:
         assert buckets[name]["lifecycle_config"] == json.loads((ROOT / file).read_text())
 
 
-@pytest.mark.parametrize("change", ["none", "one too few", "one too many", "another age"])
+# Every way in which rules can differ is in test_lifecycle.py.
+@pytest.mark.parametrize("change", ["none", "one too many"])
 def test_a_bucket_that_forgets_by_other_rules_is_seen_and_mended(operator: Operator, change: str) -> None:
     right = operator.project.world()["buckets"]
     wrong = operator.project.world()["buckets"]
@@ -292,12 +293,8 @@ def test_a_bucket_that_forgets_by_other_rules_is_seen_and_mended(operator: Opera
         rules = bucket["lifecycle_config"]["rule"]
         if change == "none":
             del bucket["lifecycle_config"]
-        elif change == "one too few":
-            rules.pop()
-        elif change == "one too many":
-            rules.append(foreign)
         else:
-            rules[0] = foreign
+            rules.append(foreign)
     operator.project.change(buckets=wrong)
     said = operator.run("doctor", "staging")
     assert said.returncode == 1

@@ -1,0 +1,39 @@
+"""What coverage measures: the tests that are written for the product's own lines."""
+
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from coverage import Coverage
+
+TESTS = Path(__file__).parent
+UNMEASURED = (
+    "bench/*",
+    "ops/*",
+    "sandbox/*",
+    "scorecard/*",
+    "*_killed.py",
+    "*_model.py",
+    "*_races.py",
+    "*_scorecard.py",
+)
+"""Tests of tools and of the simulators, and long walks over lines that others have been through: coverage would find
+nothing new there, and takes two thirds more of a processor."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Coverage sleeps during the modules of UNMEASURED, in this process and in those that they start."""
+    name = request.path.relative_to(TESTS).as_posix()
+    coverage = Coverage.current()
+    if coverage is None or not any(fnmatch(name, pattern) for pattern in UNMEASURED):
+        yield
+        return
+    for_children = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    coverage.stop()
+    yield
+    coverage.start()
+    if for_children is not None:
+        os.environ["COVERAGE_PROCESS_CONFIG"] = for_children
