@@ -4,7 +4,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
-JOBS ?= auto
+# One more than there are processors: tests that wait for another process leave theirs to others.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # Compiled once, whatever the surroundings say: else each of the hundreds of processes that the tests start compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 # What `make check` leaves to `make test`: tests that start servers or kill processes, and long random walks.

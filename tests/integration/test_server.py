@@ -119,7 +119,8 @@ def test_the_health_target_answers_health_at_its_root_and_commands_nothing(
         assert client.post("/", json={"action": "lock"}).status_code == 405
 
 
-@pytest.mark.parametrize("delay_ms", [0, 20, 100, 400])
+# At the request, and while the maker has the command; the scorecard kills at a hundred other moments.
+@pytest.mark.parametrize("delay_ms", [0, 100])
 def test_nothing_is_lost_when_the_process_is_killed_during_a_command(
     environ: dict[str, str], tmp_path: Path, sandbox: RunningSandbox, delay_ms: int
 ) -> None:

@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 from google.cloud.logging_v2.types import LogMetric
 from google.cloud.monitoring_dashboard_v1.types import Dashboard
 from google.cloud.monitoring_v3.types import AlertPolicy, Service, ServiceLevelObjective
@@ -60,8 +62,13 @@ READS = {row.name for row in CATALOGUE if row.kind is Kind.READ and row.target i
 
 
 @pytest.fixture(scope="module")
-def provoked() -> Provoked:
-    return provoke()
+def provoked(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Provoked:
+    """Provoked once a test run, however many processes these tests are spread over."""
+    kept = tmp_path_factory.getbasetemp().parent / f"provoked-{testrun_uid}.json"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            kept.write_text(json.dumps(asdict(provoke())))
+    return Provoked(**json.loads(kept.read_text()))
 
 
 @pytest.fixture(scope="module")
