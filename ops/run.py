@@ -68,7 +68,10 @@ def main(argv: list[str] | None = None) -> int:
             _keep(stack.key, state_dir / _KEY_FILE)
             if not over.is_set():
                 _greet(stack, state_dir)
+                # Before the words that promise it: whoever asks at once sees his line too.
                 greeted.set()
+                log = _relative(state_dir / "api.log")
+                print(f"The API's log follows, shortened (in full in {log}). Ctrl-C ends all.\n", flush=True)
             return _serve(stack, over)
     except StartFailed as failure:
         print(failure, file=sys.stderr)
@@ -117,10 +120,7 @@ In another terminal in this directory, connect the demo account, read one of its
 
 BMW's CarData is simulated too, on {stack.cardata.origin}; docs/cardata.md links the client id
 {stack.cardata.demo["client_id"]} and reads its cars.
-
-The API's log follows, shortened (in full in {_relative(state_dir / "api.log")}). Ctrl-C ends all.
-""",
-        flush=True,
+"""
     )
 
 

@@ -5,35 +5,39 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from common.loops import needs_loop
-from functions.actions.spec import ActionSpec, Answer, Call, Kind, Part, ServePart, Services, Target
-from functions.contract import BatchParams, BatchPart, Envelope
+from functions.actions.reads import READS
+from functions.actions.spec import ActionSpec, Answer, Call, Kind, Part, Services, Target
+from functions.contract import BatchParams, BatchPart, Envelope, ReadParams
 
 _AT_ONCE = 8
 """Vehicles of one batch that are asked about at the same time: a batch must not starve everybody else."""
-_SAME_MOMENT_S = 0.001
+_OF_THE_SNAPSHOT = frozenset(row.name for row in READS if row.params is ReadParams)
 
 
-async def _batch(services: Services, call: Call) -> Answer:
+async def _batch(_services: Services, call: Call) -> Answer:
     await needs_loop()
     if call.serve_part is None:
         raise LookupError("the dispatcher gives every call without a target the means to serve parts")
     params: BatchParams = call.params
-    began_s = services.clock.monotonic()
-    lanes = asyncio.Semaphore(_AT_ONCE)
+    lanes, serve = asyncio.Semaphore(_AT_ONCE), call.serve_part
 
     async def run(lane: Sequence[tuple[int, BatchPart]]) -> list[tuple[int, Part]]:
+        done, just_read = [], False
         async with lanes:
-            return [(index, await one(index, part)) for index, part in lane]
+            for index, part in lane:
+                reads = part.action in _OF_THE_SNAPSHOT
+                fields = part.model_dump(exclude={"idempotency_key"}, exclude_unset=True)
+                if just_read and reads:
+                    # The batch is one request: what it has just read is as fresh as anything that it asks for.
+                    fields.pop("fresh", None)
+                answered = await serve(Envelope.model_validate(fields), call.caller, _key(call, part, index))
+                done.append((index, answered))
+                if not reads:
+                    just_read = False  # a command may have changed the car
+                elif part.fresh and not part.params.get("explain"):
+                    just_read = answered.status == 200
+        return done
 
-    async def one(index: int, part: BatchPart) -> Part:
-        # The batch is one request: what was read since it began is as fresh as anything that it asks for.
-        elapsed_s = services.clock.monotonic() - began_s + _SAME_MOMENT_S
-        fields = part.model_dump(exclude={"idempotency_key", "fresh"}, exclude_unset=True)
-        if part.fresh:
-            fields["max_age_s"] = elapsed_s
-        return await serve(Envelope.model_validate(fields), call.caller, _key(call, part, index))
-
-    serve: ServePart = call.serve_part
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run(lane)) for lane in _lanes(params.requests)]
     parts = [part for _, part in sorted((found for task in tasks for found in task.result()), key=lambda at: at[0])]

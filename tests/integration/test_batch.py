@@ -49,7 +49,26 @@ def test_twenty_fresh_reads_of_one_vehicle_cost_one_fetch_too(api: Api, sandbox:
     answered = batch(api, *({"action": "fuel", "account": account, "vin": IX, "fresh": True} for _ in range(20)))
     assert answered.result["succeeded"] == 20
     assert fetches(sandbox) - before == 1
-    assert answered.result["responses"][0]["meta"]["cached"] is False
+    assert [part["meta"]["cached"] for part in answered.result["responses"]] == [False] + [True] * 19
+
+
+def test_a_fresh_read_after_a_command_of_the_batch_is_a_new_one(api: Api, sandbox: RunningSandbox) -> None:
+    account = api.connect()
+    fresh = {"action": "fuel", "account": account, "vin": IX, "fresh": True}
+    before = fetches(sandbox)
+    answered = batch(api, fresh, fresh, {"action": "flash", "account": account, "vin": IX}, fresh, fresh)
+    assert [part.get("meta", {}).get("cached") for part in answered.result["responses"]][:2] == [False, True]
+    assert [part["meta"]["cached"] for part in answered.result["responses"][3:]] == [False, True]
+    assert fetches(sandbox) - before == 2
+
+
+def test_a_fresh_read_that_only_explains_or_fails_makes_no_other_one_fresh(api: Api, sandbox: RunningSandbox) -> None:
+    account = api.connect()
+    api.post(action="fuel", account=account, vin=IX)
+    fresh = {"action": "fuel", "account": account, "vin": IX, "fresh": True}
+    answered = batch(api, {**fresh, "params": {"explain": True}}, {**fresh, "params": {"explain": 1}}, fresh)
+    assert [part["status"] for part in answered.result["responses"]] == [200, 400, 200]
+    assert answered.result["responses"][2]["meta"]["cached"] is False
 
 
 def test_one_part_that_fails_leaves_the_others_alone(api: Api) -> None:
