@@ -13,6 +13,7 @@ from bench.stats import Spread, known
 GATE_CONNECTIONS = 32
 CACHED_BOUND = 0.80
 NAIVE_BOUND, NAIVE_LATENCY_MS = 20.0, 50
+FILLING_MS = 300
 FEWEST_FOR = {"p50_ms": 5, "p95_ms": 40, "p99_ms": 200}
 """Replies in a round below which a percentile says nothing."""
 SLOW_ROUNDS, SLOW_ROUNDS_OVER_32 = 3, 1
@@ -178,7 +179,12 @@ def measure(stage: Stage, contestant: Contestant, cell: Cell, number: int) -> Sa
     generator: Generator = stage.slow_replies if contestant.asks_upstream else stage.quick_replies
     server, bodies = contestant.server, contestant.bodies
     if not contestant.is_slow:
+        if cell.latency_ms is not None:
+            # A pool is warm when it holds as many connections as can ever be busy at once: a slow maker has them all.
+            stage.upstream.set_latency(max(cell.latency_ms, FILLING_MS))
         stage.slow_replies.drive(server, bodies, 2 * cell.connections, stage.plan.warm_up_s)
+    if cell.latency_ms is not None:
+        stage.upstream.set_latency(cell.latency_ms)
     server.settle()
     cpu, maker_cpu, seen = processes.cpu_s(server.pid), processes.cpu_s(stage.upstream.pid), stage.upstream.seen()
     load = generator.drive(server, bodies, cell.connections, stage.plan.duration_s)
