@@ -8,13 +8,12 @@ WORKDIR /app
 COPY requirements.txt ./
 # Never looked up against its source again, because a file's time in an image means nothing: unchecked-hash.
 RUN python3 -m venv --without-pip /opt/venv \
- && python3 -m pip --python /opt/venv/bin/python3 install --quiet --no-compile --require-hashes -r requirements.txt \
+ && python3 -m pip --python /opt/venv/bin/python3 install --quiet --no-compile --no-deps --require-hashes -r requirements.txt \
  && /opt/venv/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM packages AS sandbox-packages
-COPY requirements-dev.txt ./
-# A constraint's hash is checked as a requirement's is.
-RUN python3 -m pip --python /opt/venv/bin/python3 install --quiet --constraint requirements-dev.txt aiohttp
+COPY requirements-sandbox.txt ./
+RUN python3 -m pip --python /opt/venv/bin/python3 install --quiet --no-deps --require-hashes -r requirements-sandbox.txt
 
 FROM ${PYTHON_IMAGE} AS code
 WORKDIR /app

@@ -72,9 +72,9 @@ scorecard: venv ## the promises, measured on real processes and printed as a tab
 	@$(RUN) scorecard $(ROWS)
 
 .PHONY: lock
-lock: venv ## compile requirements.txt and requirements-dev.txt from the .in files
-	@for name in requirements requirements-dev; do \
-	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+lock: venv ## compile the three requirements files from their .in files
+	@for name in requirements requirements-dev requirements-sandbox; do \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url \
 	    $$name.in -o $$name.txt || exit 1; \
 	done
 

@@ -29,7 +29,10 @@ def ensure(root: Path) -> bool:
     stamp.unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True)
+    # The lock names everything, so pip has nothing to resolve: its resolver would let a release that came out after the
+    # lock win wherever a package is asked for with extras, and then refuse it for having no hash.
+    subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", str(lock)], check=True)
+    subprocess.run([*pip[:3], "check", "--disable-pip-version-check"], check=True, stdout=subprocess.DEVNULL)
     stamp.write_text(wanted)
     return True
 

@@ -82,7 +82,7 @@ deploy_function() {
 # One instance that is always there, built from the Dockerfile. It serves no callers, so there is nothing to split; while
 # two revisions overlap, the worker's own leases see to it that each customer is served by one.
 deploy_stream() {
-  export_source main.py functions common sandbox ops/docker requirements.txt requirements-dev.txt Dockerfile
+  export_source main.py functions common sandbox ops/docker requirements.txt requirements-sandbox.txt Dockerfile
   run gcloud run deploy "$1" "${where[@]}" \
     --source "$source" \
     --command python3 \

@@ -22,7 +22,7 @@ from sandbox.gcloud_install import Installed
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("common", "functions", "ops", "sandbox")
-FILES = ("deploy.sh", "main.py", "requirements.txt", "requirements-dev.txt", "Dockerfile", ".gitignore")
+FILES = ("deploy.sh", "main.py", "requirements.txt", "requirements-sandbox.txt", "Dockerfile", ".gitignore")
 TOOLS = ("bash", "cat", "dirname", "git", "grep", "mkdir", "mktemp", "rm", "sed", "sort", "tar", "tr")
 READS = re.compile(r"(describe|list|get-iam-policy|get-value|print-)")
 SERVICE = "draiv-bmw-staging"
