@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-_LONGEST_S = 10.0
+_LONGEST_S = 30.0
 _LOOK_EVERY_S = 0.002
 
 
