@@ -102,11 +102,21 @@ class Stable:
 
     def empty(self, reply: bytes, body: bytes, headers: Mapping[str, str]) -> Contestant:
         """A function that returns ``reply`` and does nothing else."""
+        return self._empty("empty", "empty function", "bench/targets/empty.py", (reply, body, headers))
+
+    def empty_patient(self, reply: bytes, body: bytes, headers: Mapping[str, str]) -> Contestant:
+        """The same under our worker, in place of the framework's own."""
+        title = "empty function, our worker"
+        return self._empty("empty_patient", title, "bench/targets/empty_patient.py", (reply, body, headers))
+
+    def _empty(self, key: str, title: str, source: str, asked: tuple[bytes, bytes, Mapping[str, str]]) -> Contestant:
+        reply, body, headers = asked
         kept = self._folder / "reply.json"
         kept.write_bytes(reply)
-        server = self._server("empty", "bench/targets/empty.py", {"BENCH_REPLY_FILE": str(kept)}, headers)
+        env = {"BENCH_REPLY_FILE": str(kept), "PYTHONPATH": str(ROOT)}
+        server = self._server("empty", source, env, headers)
         server.start()
-        return Contestant("empty", "empty function", server, (body,), asks_upstream=False)
+        return Contestant(key, title, server, (body,), asks_upstream=False)
 
     def naive(self, tokens: Tokens, body: bytes) -> Contestant:
         """What most people write: a new account and a new loop a request."""

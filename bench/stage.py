@@ -52,6 +52,12 @@ class Stage:
         return self.stable.empty(reply=self.cached.warm(), body=self.cached.bodies[0], headers=headers)
 
     @cached_property
+    def empty_patient(self) -> Contestant:
+        """The empty function under our worker."""
+        headers = self.cached.server.headers
+        return self.stable.empty_patient(reply=self.cached.warm(), body=self.cached.bodies[0], headers=headers)
+
+    @cached_property
     def naive(self) -> Contestant:
         """The naive wrapper, asked with the request of :attr:`cached`."""
         return self.stable.naive(self.tokens, body=self.cached.bodies[0])

@@ -10,9 +10,8 @@ from bench.outcome import Chart, Gate, Outcome, Table, always, at_least, at_most
 from bench.stage import Stage
 from bench.stats import Spread, known
 
-GATE_CONNECTIONS = 32
 CACHED_BOUND = 0.80
-NAIVE_BOUND, NAIVE_LATENCY_MS = 20.0, 50
+NAIVE_BOUND, NAIVE_CONNECTIONS, NAIVE_LATENCY_MS = 20.0, 32, 50
 FILLING_MS = 300
 FEWEST_FOR = {"p50_ms": 5, "p95_ms": 40, "p99_ms": 200}
 """Replies in a round below which a percentile says nothing."""
@@ -58,7 +57,7 @@ class Reads:
 
     def run(self, stage: Stage) -> Outcome:
         """All rounds, contestants taking turns in each."""
-        contestants = (stage.empty, stage.cached, stage.fresh, stage.naive)
+        contestants = (stage.empty, stage.empty_patient, stage.cached, stage.fresh, stage.naive)
         samples = [
             measure(stage, contestant, cell, number)
             for number in range(stage.plan.rounds)
@@ -91,15 +90,10 @@ class Results:
 
     def gates(self) -> list[Gate]:
         """The bounds on throughput and on what the maker sees."""
-        cached, empty = (self._cells[Cell(key, GATE_CONNECTIONS, None)] for key in ("cached", "empty"))
-        share = _ratio(cached, empty)
+        cached = self._cells[Cell("cached", NAIVE_CONNECTIONS, None)]
         fresh = [sample for cell, samples in self._cells.items() if cell.contestant == "fresh" for sample in samples]
         gates = [
-            at_least(
-                f"cached read, throughput as a share of the empty function's, {GATE_CONNECTIONS} connections",
-                share,
-                CACHED_BOUND,
-            ),
+            *self._shares(),
             at_most(
                 "upstream requests a fresh read",
                 Spread.of(sample.upstream_requests for sample in fresh),
@@ -114,12 +108,23 @@ class Results:
             ),
             always("failed requests, all contestants", [sum(s.errors for s in self._all())], 0),
         ]
-        naive = self._cells.get(Cell("naive", GATE_CONNECTIONS, NAIVE_LATENCY_MS))
+        naive = self._cells.get(Cell("naive", NAIVE_CONNECTIONS, NAIVE_LATENCY_MS))
         if naive:
             times = _ratio(cached[: len(naive)], naive)
             name = f"cached read, throughput against the naive wrapper's at {NAIVE_LATENCY_MS} ms upstream"
-            gates.insert(1, at_least(name, times, NAIVE_BOUND))
+            gates.insert(0, at_least(name, times, NAIVE_BOUND))
         return gates
+
+    def _shares(self) -> Iterator[Gate]:
+        for connections in self._counts():
+            name = f"cached read, throughput as a share of the empty function's, {connections} connections"
+            yield at_least(name, self._share("empty", connections), CACHED_BOUND)
+
+    def _share(self, of: str, connections: int) -> Spread:
+        return _ratio(*(self._cells[Cell(key, connections, None)] for key in ("cached", of)))
+
+    def _counts(self) -> list[int]:
+        return sorted({cell.connections for cell in self._cells if cell.contestant == "empty"})
 
     def as_table(self) -> Table:
         """A row a cell, ordered by connections, then by contestant."""
@@ -132,9 +137,17 @@ class Results:
         note = (
             "`-`: a round had too few replies to say (5 for p50, 40 for p95, 200 for p99). The empty function and the "
             "cached read never ask the maker, so its latency does not matter to them. The naive wrapper takes part in "
-            "three rounds only, above 32 connections in one. CPU is that of the server's whole process tree."
+            "three rounds only, above 32 connections in one. CPU is that of the server's whole process tree. Our "
+            "worker serves even the empty function faster than the framework's own, so that a part of the cached "
+            f"read's share is the worker's: of the empty function under our worker it is {self._under_our_worker()}."
         )
         return Table("One read, four ways", header, [self._row(cell) for cell in cells], note)
+
+    def _under_our_worker(self) -> str:
+        shares = [
+            f"{ranged(self._share('empty_patient', count), 2)} at {count} connections" for count in self._counts()
+        ]
+        return ", ".join(shares)
 
     def charts(self, latencies_ms: tuple[int, ...], connections: tuple[int, ...]) -> list[Chart]:
         """Throughput and median latency, by connections and by latency of the maker."""
