@@ -141,6 +141,7 @@ class CircuitBreaker:
                 reason=core.reason,
                 held_by=core.held_by,
                 last_success_ago_s=None if core.last_success_at is None else now - core.last_success_at,
+                failing_for_s=0.0 if core.failing_since is None else now - core.failing_since,
             )
 
     def force_open(self) -> None:
@@ -155,12 +156,17 @@ class CircuitBreaker:
         """Close and forget everything."""
         self._decide(lambda _: self._core.reset())
 
-    def told(self, for_s: float, by: type[ApiError] | None) -> None:
-        """Another instance rejects calls for ``for_s`` more seconds, because of an error of kind ``by`` if it says so.
+    def told(self, failing_for_s: float, for_s: float, by: type[ApiError] | None) -> None:
+        """Another instance has had nothing but failures for ``failing_for_s`` and rejects calls for ``for_s`` more.
 
-        Opens this one, where it is closed; from there on it finds out for itself.
+        ``by`` is the kind of error that holds its circuit, where one does. Opens this one, where it is closed and has
+        had no success in that time, for a recovery timeout at most; from there on it finds out for itself.
         """
-        self._decide(lambda now: self._core.told(now, for_s, by))
+        self._decide(lambda now: self._core.told(now, failing_for_s, for_s, by))
+
+    def told_over(self) -> None:
+        """Another instance has had an answer: where this one only heard of the failing, the next call is a probe."""
+        self._decide(self._core.told_over)
 
     def report_success(self, permit: Permit) -> None:
         """For permits."""

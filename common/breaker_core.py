@@ -50,6 +50,8 @@ class BreakerCore:
         self.generation = 0
         self.failures = 0
         """Failures in a row while closed."""
+        self.failing_since: float | None = None
+        """When the first failure after the last success was reported."""
         self.left_closed_at: float | None = None
         self.last_success_at: float | None = None
         self.reason: Reason | None = None
@@ -78,6 +80,7 @@ class BreakerCore:
         if not self._counts(generation, now):
             return
         self.last_success_at = now
+        self.failing_since = None
         slow = self._is_slow(took_s)
         if self.state is State.CLOSED:
             self.failures = 0
@@ -93,6 +96,7 @@ class BreakerCore:
         """A call failed; ``retry_after_s`` is the least time to stay away, if the maker said one."""
         if not self._counts(generation, now):
             return
+        self._note_failure(now)
         if self.state is State.HALF_OPEN:
             self._open(now, Reason.PROBE_FAILED, self._believed(retry_after_s))
             return
@@ -104,14 +108,25 @@ class BreakerCore:
         """A call met an error that speaks for all calls to come: open at once."""
         if not self._counts(generation, now):
             return
+        self._note_failure(now)
         self._start_open(now, Reason.HOLD, self._believed(retry_after_s) or self._tuning.hold_s)
         self.held_by = by
 
-    def told(self, now: float, for_s: float, by: type[ApiError] | None) -> None:
-        """Somebody else has found the service failing. Believed only while this one knows nothing of it."""
-        if self.state is State.CLOSED and for_s > 0:
-            self._start_open(now, Reason.TOLD, min(for_s, self._tuning.max_wait_s))
+    def told(self, now: float, failing_for_s: float, for_s: float, by: type[ApiError] | None) -> None:
+        """Somebody else has met nothing but failures for ``failing_for_s`` and stays away for ``for_s`` more.
+
+        Believed while closed, by one who has had no success in that time: otherwise it is the other who is ill. And
+        for no longer than a recovery takes, for what was only heard is soon to be tried.
+        """
+        contradicted = self.last_success_at is not None and now - self.last_success_at < failing_for_s
+        if self.state is State.CLOSED and for_s > 0 and not contradicted:
+            self._start_open(now, Reason.TOLD, min(for_s, self._recovery_timeout_s))
             self.held_by = by
+
+    def told_over(self, now: float) -> None:
+        """Somebody else has had an answer again: what was only heard need not be waited for any more."""
+        if self.state is State.OPEN and self.reason is Reason.TOLD:
+            self._open_until = now
 
     def ignored(self, generation: int) -> None:
         """A call ended in a way that says nothing about the maker: the next one may probe."""
@@ -148,6 +163,10 @@ class BreakerCore:
         if self.state is State.HALF_OPEN:
             return self._lease_until is not None and now < self._lease_until
         return self.state is State.CLOSED
+
+    def _note_failure(self, now: float) -> None:
+        if self.failing_since is None:
+            self.failing_since = now
 
     def _is_slow(self, took_s: float) -> bool:
         return self._tuning.slow_call_s is not None and took_s >= self._tuning.slow_call_s
@@ -192,6 +211,7 @@ class BreakerCore:
 
     def _close(self, reason: Reason) -> None:
         self.failures = 0
+        self.failing_since = None
         self.left_closed_at = None
         self.held_by = None
         self._next_open_s = self._recovery_timeout_s

@@ -119,3 +119,5 @@ class BreakerSnapshot:
     """Why it is not closed."""
     held_by: type[ApiError] | None
     last_success_ago_s: float | None
+    failing_for_s: float
+    """Since the first failure after the last success; 0 where there was none."""

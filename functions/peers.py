@@ -21,7 +21,7 @@ from functions import snapshot_codec
 from functions.snapshot import Snapshot
 from functions.upstream import BreakerKey, Kind
 
-CHANGED, UNLINKED, ROTATED, CIRCUIT = "changed", "unlinked", "rotated", "circuit"
+CHANGED, UNLINKED, ROTATED, OPENED, CLOSED = "changed", "unlinked", "rotated", "opened", "closed"
 _KINDS: Mapping[str, Kind] = {"read": "read", "command": "command", "auth": "auth"}
 _LEARN_EVERY_S = 30.0
 _LONGEST_TOLD_S = 900.0
@@ -92,7 +92,7 @@ class Peers:
         self._bus = Bus(
             shared.channel if shared is not None else None,
             clock,
-            handlers={**handlers, CIRCUIT: self._hear_circuit},
+            handlers={**handlers, OPENED: self._hear_opened, CLOSED: self._hear_closed},
             on_gap=on_gap,
         )
         self._learnt_s: dict[BreakerKey, float] = {}
@@ -122,14 +122,27 @@ class Peers:
         await self._bus.publish(ROTATED, account_id)
 
     def breaker_changed(self, event: BreakerEvent) -> None:
-        """Tell the others that a maker is failing; what was heard from them is not said again."""
-        if self._shared is None or event.after is not State.OPEN or event.reason is Reason.TOLD:
+        """Tell the others that a maker has begun to fail, or answers again; what was heard from them is not repeated.
+
+        That a probe has failed is not told: they probe for themselves, and it may be this instance that is ill.
+        """
+        if self._shared is None:
+            return
+        work = None
+        if event.before is State.CLOSED and event.after is State.OPEN and event.reason is not Reason.TOLD:
+            work = self._tell_opened(self._shared, event)
+        elif event.reason is Reason.PROBE_SUCCEEDED:
+            work = self._tell_closed(self._shared, event.breaker)
+        if work is None:
             return
         # Called wherever a call to a maker ends, which is on the loop.
-        with contextlib.suppress(RuntimeError):
-            task = asyncio.get_running_loop().create_task(self._tell_circuit(self._shared, event))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+        try:
+            task = asyncio.get_running_loop().create_task(work)
+        except RuntimeError:
+            work.close()
+            return
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def learn(self, key: BreakerKey) -> None:
         """Before the first call to a maker, and now and then: whether another instance leaves him alone."""
@@ -138,11 +151,11 @@ class Peers:
             return
         self._learnt_s[key] = now
         try:
-            (said,) = await self._shared.get_many([_circuit_key("/".join(key))])
+            (said,) = await self._shared.get_many([_opened_key("/".join(key))])
         except SharedUnavailable:
             return
         if said is not None:
-            self._hear_circuit(said.decode())
+            self._hear_opened(said.decode(errors="replace"))
 
     async def aclose(self) -> None:
         """Hear and say nothing any more."""
@@ -150,21 +163,34 @@ class Peers:
         if self._shared is not None:
             await self._shared.aclose()
 
-    async def _tell_circuit(self, shared: Shared, event: BreakerEvent) -> None:
+    async def _tell_opened(self, shared: Shared, event: BreakerEvent) -> None:
         for_s = min(event.open_for_s or 0.0, _LONGEST_TOLD_S)
-        until = self._clock.utc().timestamp() + for_s
-        name = event.breaker
-        held_by = self._breakers.get(_breaker_key(name)).snapshot().held_by
-        said = f"{name} {until:.0f} {held_by.code if held_by and 'code' in vars(held_by) else '-'}"
+        now = self._clock.utc().timestamp()
+        stands = self._breakers.get(_breaker_key(event.breaker)).snapshot()
+        code = stands.held_by.code if stands.held_by and "code" in vars(stands.held_by) else "-"
+        # A millisecond late, so that rounding puts no success of before into the time of failing.
+        said = f"{event.breaker} {now - stands.failing_for_s + 0.001:.3f} {now + for_s:.3f} {code}"
         with contextlib.suppress(SharedUnavailable):
             if for_s > 0:
-                await shared.put(_circuit_key(name), said.encode(), for_s)
-        await self._bus.publish(CIRCUIT, said)
+                await shared.put(_opened_key(event.breaker), said.encode(), for_s)
+        await self._bus.publish(OPENED, said)
 
-    def _hear_circuit(self, said: str) -> None:
-        name, until, code = said.split(" ")
-        for_s = min(float(until) - self._clock.utc().timestamp(), _LONGEST_TOLD_S)
-        self._breakers.get(_breaker_key(name)).told(for_s, errors.BY_CODE.get(code))
+    async def _tell_closed(self, shared: Shared, name: str) -> None:
+        with contextlib.suppress(SharedUnavailable):
+            await shared.delete([_opened_key(name)])
+        await self._bus.publish(CLOSED, name)
+
+    def _hear_opened(self, said: str) -> None:
+        now = self._clock.utc().timestamp()
+        # What cannot be read was not said: whoever calls finds out by himself.
+        with contextlib.suppress(ValueError):
+            name, since, until, code = said.split(" ")
+            for_s = min(float(until) - now, _LONGEST_TOLD_S)
+            self._breakers.get(_breaker_key(name)).told(now - float(since), for_s, errors.BY_CODE.get(code))
+
+    def _hear_closed(self, name: str) -> None:
+        with contextlib.suppress(ValueError):
+            self._breakers.get(_breaker_key(name)).told_over()
 
 
 def _breaker_key(name: str) -> BreakerKey:
@@ -175,8 +201,8 @@ def _breaker_key(name: str) -> BreakerKey:
     return provider, region, _KINDS[kind]
 
 
-def _circuit_key(name: str) -> str:
-    return f"circuit/{name}"
+def _opened_key(name: str) -> str:
+    return f"opened/{name}"
 
 
 def _place(account_id: str, vin: str) -> str:
