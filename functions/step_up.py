@@ -4,6 +4,7 @@ Both are off unless the deployment asks for them. The code comes from a dry run 
 and for two minutes; it is stored as a digest only.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from common.clock import Clock
-from common.errors import ConfirmationRequired, RateLimitExceeded
+from common.errors import ConfirmationRequired, RateLimitExceeded, StoreUnavailable
 from common.ids import random_id
 from common.loops import needs_loop
 from common.stores.documents import DocumentExists, Documents, VersionConflict
@@ -67,9 +68,15 @@ class StepUp:
         held = await self._documents.get(key)
         if held is None or (held.body["fingerprint"], held.body["principal"]) != (record.fingerprint, record.principal):
             raise ConfirmationRequired
-        # Of two that spend it at once only one deletes it.
-        if not await self._documents.delete(key, held.version) or self._clock.utc() >= _at(held.body["until"]):
+        if held.body.get("spent") or self._clock.utc() >= _at(held.body["until"]):
             raise ConfirmationRequired
+        try:
+            # Of two that spend it at once only one replaces it; that they deleted it, a store may well tell both.
+            spent = await self._documents.replace(held, {**held.body, "spent": True})
+        except VersionConflict:
+            raise ConfirmationRequired from None
+        with contextlib.suppress(StoreUnavailable, VersionConflict):
+            await self._documents.delete(key, spent.version)
 
     async def left(self, record: Record) -> int | None:
         """How many more may be sent within the hour; ``None`` where there is no cap."""

@@ -78,7 +78,8 @@ class Documents(Protocol):
     async def delete(self, key: str, version: str | None = None) -> bool:
         """Remove a document; with a version, only that one (otherwise ``VersionConflict``).
 
-        True if it was there, False if there was nothing to remove.
+        True if it was there, False if there was nothing to remove. After a lost reply more than one may be told True:
+        where exactly one must win, :meth:`replace` decides.
         """
         ...
 

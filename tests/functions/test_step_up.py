@@ -1,6 +1,7 @@
 """Dry runs, confirmations and caps: more than a valid request for the commands that hurt most."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from common.errors import (
     RateLimitExceeded,
     ValidationFailed,
 )
+from common.stores.documents import VersionConflict
 from functions.command_record import Record
 from functions.idempotency import fingerprint
 from functions.links import Link
@@ -20,7 +22,7 @@ from functions.snapshot import Capabilities
 from functions.step_up import CODE_TTL_S
 from tests.support.driver import Driver, drive
 from tests.support.fake_provider import FIRST, FakeMaker
-from tests.support.tapped_documents import TappedDocuments, When
+from tests.support.tapped_documents import TappedDocuments, When, failing
 from tests.support.world import STRANGER, build_world
 
 
@@ -111,6 +113,35 @@ async def test_a_code_used_by_two_at_once_works_once(
     tapped.tap = meet
     outcomes = await asyncio.gather(*(step_up.spend(record, code) for _ in range(2)), return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConfirmationRequired", "NoneType"]
+
+
+class Forgiving(TappedDocuments):
+    """A store that lost a reply and so takes what is not there any more for what it has removed itself."""
+
+    async def delete(self, key: str, version: str | None = None) -> bool:
+        with contextlib.suppress(VersionConflict):
+            await super().delete(key, version)
+        return True
+
+
+async def test_a_code_used_by_two_at_once_works_once_even_where_both_are_told_that_they_removed_it(
+    tapped: TappedDocuments, clock: ManualClock, maker: FakeMaker
+) -> None:
+    forgiving = Forgiving(tapped.inner)
+    guarded = await drive(build_world(forgiving, clock, maker, confirm=frozenset({"unlock"})))
+    await test_a_code_used_by_two_at_once_works_once(guarded, maker, forgiving)
+
+
+async def test_a_code_that_was_spent_and_could_not_be_removed_is_spent(
+    guarded: Driver, tapped: TappedDocuments
+) -> None:
+    record = await a_record(guarded, "unlock")
+    step_up = guarded.world.step_up
+    code = (await step_up.issue(record)).code
+    tapped.tap = failing(1, "delete", "confirmations/")
+    await step_up.spend(record, code)
+    with pytest.raises(ConfirmationRequired):
+        await step_up.spend(record, code)
 
 
 async def a_record(driver: Driver, name: str) -> Record:
