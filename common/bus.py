@@ -6,8 +6,10 @@ itself within ``quiet_s``, a ping is sent along it, and its answer comes after e
 Only that proves anything. That a message came does not, for the next may lie behind it. So requests that come back
 to back cost one round trip a ``quiet_s`` together, and none of them believes what was voided before it slept.
 
-A connection that is lost is made again by the next request, not in the background, where there is no CPU. What was
-said meanwhile is lost, so ``on_gap`` is called on each new connection: all that is held must be forgotten.
+An answer that is late loses nothing: messages stay in order on their connection. The request goes on without it, and
+when it comes it proves what it was asked to. Only a connection that is lost, or silent for ``lost_after_s``, is given
+up. It is made again by the next request, not in the background, where there is no CPU. What was said meanwhile is
+lost, so ``on_gap`` is called on each new connection: nothing that is held may be taken for true any more.
 """
 
 import asyncio
@@ -45,10 +47,11 @@ class Bus:
         quiet_s: float = 1.0,
         patience_s: float = 0.1,
         hold_off_s: float = 1.0,
+        lost_after_s: float = 3.0,
     ) -> None:
         if _GAP in handlers:
             raise ValueError(f"{_GAP!r} is the bus's own")
-        if quiet_s <= 0 or patience_s <= 0 or hold_off_s <= 0:
+        if min(quiet_s, patience_s, hold_off_s, lost_after_s) <= 0:
             raise ValueError("durations must be positive")
         self._channel = channel
         self._clock = clock
@@ -57,6 +60,7 @@ class Bus:
         self._quiet_s = quiet_s
         self._patience_s = patience_s
         self._hold_off_s = hold_off_s
+        self._lost_after_s = lost_after_s
         self._me = secrets.token_hex(8)
         self._sure_at = _NEVER
         """Monotonic seconds: everything published until then has been heard."""
@@ -81,14 +85,14 @@ class Bus:
         if self._clock.monotonic() < self._deaf_until:
             return False
         await needs_loop()
-        while not self._is_sure():
-            if self._clock.monotonic() < self._deaf_until:
-                return False
-            if self._round is None or self._round.done():
-                self._round = asyncio.create_task(self._listen(self._channel))
-            # Shared, and not ended by the one who gives up.
-            await asyncio.shield(self._round)
-        return True
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._heard_all(self._channel)
+        except TimeoutError:
+            # The answer may have come at the last moment; otherwise what listens goes on without this request.
+            if not self._is_sure():
+                self._deaf_until = self._clock.monotonic() + self._hold_off_s
+            return self._is_sure()
 
     async def publish(self, kind: str, subject: str) -> bool:
         """Tell the others. False where that failed; it is told them as soon as the store can be reached again."""
@@ -114,10 +118,20 @@ class Bus:
     def _is_sure(self) -> bool:
         return self._clock.monotonic() - self._sure_at < self._quiet_s
 
+    async def _heard_all(self, channel: Channel) -> bool:
+        while not self._is_sure():
+            if self._clock.monotonic() < self._deaf_until:
+                return False
+            if self._round is None or self._round.done():
+                self._round = asyncio.create_task(self._listen(channel))
+            # Shared, and not ended by the one who gives up.
+            await asyncio.shield(self._round)
+        return True
+
     async def _listen(self, channel: Channel) -> None:
         """Hear everything published up to now, on a new connection if need be; deaf where that fails."""
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._lost_after_s):
                 asked_at = self._clock.monotonic()
                 if self._line is None or not await self._line.catch_up():
                     await self._hang_up()

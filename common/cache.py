@@ -167,6 +167,19 @@ class Cache(Generic[V]):
             self._failures.forget_where(matches)
             return self._count(Evicted.INVALIDATED, self._entries.drop_where(matches))
 
+    def doubt(self) -> None:
+        """Whatever is held may have changed unheard: it is fresh no more and only kept to stand in for a failed load.
+
+        What is being read is not stored, and what failed is asked again.
+        """
+        with self._lock:
+            self._flights.outdate_where(lambda _: True)
+            self._failures.forget_where(lambda _: True)
+            now = self._clock.monotonic()
+            for entry in self._entries.values():
+                if now < entry.fresh_until:
+                    entry.fresh_until, entry.kept_until = now, now + self._stale_if_error_s
+
     def clear(self) -> int:
         """Forget everything; how many entries."""
         return self.invalidate_where(lambda _: True)

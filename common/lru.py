@@ -1,7 +1,7 @@
 """What a cache holds: entries in order of use, within a budget of bytes."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -38,6 +38,10 @@ class ByteLru(Generic[V]):
     def peek(self, key: Hashable) -> Entry[V] | None:
         """The entry, without counting as a use."""
         return self._entries.get(key)
+
+    def values(self) -> Collection[Entry[V]]:
+        """Every entry, without counting as a use."""
+        return self._entries.values()
 
     def touch(self, key: Hashable) -> None:
         """Count as a use of a key that is there."""

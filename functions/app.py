@@ -124,8 +124,9 @@ def build(
         vehicles.forget(account_id)
 
     def forget_what_may_be_gone() -> None:
+        # First, so that whose account is gone is asked of the store before anything that is kept can stand in.
         accounts.forget_all()
-        caches.snapshots.clear()
+        caches.snapshots.doubt()
 
     breakers = Breakers(assembly.breaker_factory(settings, clock, telemetry.breaker, tell_circuit))
     metrics.watch_breakers(lambda: assembly.breaker_readings(breakers))

@@ -74,7 +74,7 @@ class Peers:
     """Word of changes and of failing makers, to and from the other instances.
 
     Handlers (by ``CHANGED``, ``UNLINKED``, ``ROTATED``) are called with an account id, on the loop. ``on_gap`` is
-    called where word may have been missed.
+    called where word may have been missed: nothing held may be taken for true any more.
     """
 
     def __init__(

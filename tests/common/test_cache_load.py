@@ -556,6 +556,41 @@ async def test_an_outage_is_answered_with_what_is_kept_marked_stale() -> None:
     assert (world.loads, world.cache.stats().stale_served) == (2, 2)
 
 
+async def test_what_is_doubted_is_read_anew_and_stands_in_where_that_fails_for_no_longer_than_anything_stale() -> None:
+    world = World(stale_if_error_s=100)
+    await world.load_once("value")
+    world.clock.advance(20)
+    world.cache.doubt()
+    task = await world.asked()
+    await world.source.answer(1, UpstreamTimeout())
+    hit = await task
+    assert (hit.value, hit.stale, hit.age_s) == ("value", True, 20)
+    world.clock.advance(100)
+    task = await world.asked()
+    await world.source.answer(2, UpstreamError())
+    with pytest.raises(UpstreamError):
+        await task
+
+
+async def test_what_was_being_read_when_it_was_doubted_is_not_kept() -> None:
+    world = World(stale_if_error_s=100)
+    reading = await world.asked()
+    world.cache.doubt()
+    await world.source.answer(0, "from before")
+    assert (await reading).value == "from before"
+    assert "car" not in world.cache
+
+
+async def test_without_a_time_for_stale_data_what_is_doubted_stands_in_for_nothing() -> None:
+    world = World()
+    await world.load_once("value")
+    world.cache.doubt()
+    task = await world.asked()
+    await world.source.answer(1, UpstreamTimeout())
+    with pytest.raises(UpstreamTimeout):
+        await task
+
+
 async def test_beyond_its_time_nothing_stands_in_for_a_failed_load() -> None:
     world = World(stale_if_error_s=100)
     await world.load_once("value")

@@ -43,7 +43,8 @@ class HoldingMachine(RuleBasedStateMachine):
         self.cache: Cache[str] = Cache(
             "x", ttl_s=TTL_S, max_bytes=BUDGET, weigh=len, clock=self.clock, jitter=0.0, stale_if_error_s=KEPT_S
         )
-        self.model: list[tuple[tuple[str, str], str, float]] = []
+        self.model: list[tuple[tuple[str, str], str, float, float]] = []
+        """Key, value, when it was put, and until when it is fresh."""
 
     @rule(key=keys, size=st.sampled_from([0, 100, 1_000, 2_000, 3_488, 3_489]), letter=st.sampled_from("pq"))
     def put(self, key: tuple[str, str], size: int, letter: str) -> None:
@@ -52,7 +53,8 @@ class HoldingMachine(RuleBasedStateMachine):
         while self.model and self.is_dead(self.model[0]):
             self.model.pop(0)
         if size + ENTRY_OVERHEAD_BYTES <= BUDGET:
-            self.model.append((key, letter * size, self.clock.monotonic()))
+            now = self.clock.monotonic()
+            self.model.append((key, letter * size, now, now + TTL_S))
             while self.weight() > BUDGET:
                 self.model.pop(0)
 
@@ -63,12 +65,13 @@ class HoldingMachine(RuleBasedStateMachine):
         if entry is not None and self.is_dead(entry):
             self.model.remove(entry)
             entry = None
-        limit_s = TTL_S + KEPT_S if allow_stale else TTL_S
-        age_s = 0.0 if entry is None else self.clock.monotonic() - entry[2]
-        if entry is None or age_s >= limit_s or (max_age_s is not None and age_s >= max_age_s):
+        now = self.clock.monotonic()
+        age_s = 0.0 if entry is None else now - entry[2]
+        too_old = max_age_s is not None and age_s >= max_age_s
+        if entry is None or too_old or (now >= entry[3] and not allow_stale):
             assert hit is None
             return
-        assert hit == Hit(entry[1], age_s, stale=age_s >= TTL_S, stored_at_monotonic=entry[2])
+        assert hit == Hit(entry[1], age_s, stale=now >= entry[3], stored_at_monotonic=entry[2])
         self.model.remove(entry)
         self.model.append(entry)
 
@@ -89,6 +92,12 @@ class HoldingMachine(RuleBasedStateMachine):
         while self.model and self.weight() > goal:
             self.model.pop(0)
 
+    @rule()
+    def doubt(self) -> None:
+        self.cache.doubt()
+        now = self.clock.monotonic()
+        self.model = [(*entry[:3], min(entry[3], now)) for entry in self.model]
+
     @rule(seconds=waits)
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -103,8 +112,8 @@ class HoldingMachine(RuleBasedStateMachine):
     def weight(self) -> int:
         return sum(len(entry[1]) + ENTRY_OVERHEAD_BYTES for entry in self.model)
 
-    def is_dead(self, entry: tuple[tuple[str, str], str, float]) -> bool:
-        return self.clock.monotonic() - entry[2] >= TTL_S + KEPT_S
+    def is_dead(self, entry: tuple[tuple[str, str], str, float, float]) -> bool:
+        return self.clock.monotonic() >= entry[3] + KEPT_S
 
 
 @dataclass(eq=False)

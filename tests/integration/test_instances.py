@@ -141,6 +141,68 @@ def test_without_the_shared_store_each_instance_goes_on_by_itself_and_says_so(
         assert state(api) == "ok"
 
 
+def test_a_store_that_stops_for_a_moment_takes_nothing_from_an_instance(
+    pair: tuple[Api, Api], valkey: Valkey, clock: ManualClock, sandbox: RunningSandbox
+) -> None:
+    first = pair[0]
+    account = first.connect()
+    first.post(action="status", account=account)
+    before = fetches(sandbox)
+    valkey.pause()
+    clock.advance(2)
+    first.post(action="status", account=account)
+    valkey.resume()
+    with Redis.from_url(valkey.url) as client:
+        client.flushall()
+    clock.advance(2)
+    for _ in range(2):
+        assert first.post(action="status", account=account).meta["stale"] is False
+    assert fetches(sandbox) == before
+
+
+def test_after_a_restart_of_the_store_what_is_held_still_stands_in_while_the_maker_is_down(
+    pair: tuple[Api, Api], valkey: Valkey, clock: ManualClock, sandbox: RunningSandbox
+) -> None:
+    account = pair[0].connect()
+    read_at = [api.post(action="status", account=account).meta["fetched_at"] for api in pair]
+    valkey.kill()
+    valkey.start()
+    sandbox.fault(match={"path": "vehicles/state"}, fault="status", status=500)
+    clock.advance(2)
+    answered = [api.post(action="status", account=account) for api in pair]
+    assert [(each.status, each.meta["stale"]) for each in answered] == [(200, True)] * 2
+    assert [each.meta["fetched_at"] for each in answered] == read_at
+
+
+def test_after_a_restart_of_the_store_a_car_is_read_once_for_all_instances(
+    pair: tuple[Api, Api], valkey: Valkey, clock: ManualClock, sandbox: RunningSandbox
+) -> None:
+    account = pair[0].connect()
+    for api in pair:
+        api.post(action="status", account=account)
+    before = fetches(sandbox)
+    valkey.kill()
+    valkey.start()
+    clock.advance(10)
+    for api in pair:
+        assert api.post(action="status", account=account).meta["stale"] is False
+    assert fetches(sandbox) == before + 1
+
+
+def test_what_stands_in_after_a_restart_of_the_store_is_nothing_of_an_account_that_ended_meanwhile(
+    pair: tuple[Api, Api], valkey: Valkey, clock: ManualClock, sandbox: RunningSandbox
+) -> None:
+    first, second = pair
+    account = first.connect()
+    assert second.post(action="status", account=account).status == 200
+    valkey.kill()
+    assert first.post(action="disconnect", account=account).status == 200
+    valkey.start()
+    sandbox.fault(match={"path": "vehicles/state"}, fault="status", status=500)
+    clock.advance(2)
+    assert second.post(action="status", account=account).error["code"] == "ACCOUNT_NOT_FOUND"
+
+
 def test_what_lies_in_the_shared_store_is_sealed_and_ends_by_itself(pair: tuple[Api, Api], valkey: Valkey) -> None:
     first, _ = pair
     account = first.connect()
