@@ -110,10 +110,8 @@ class SharedCache:
             met = await self._meet(key, owner, max_age_s, decode)
             if isinstance(met, Fetched):
                 return met
-            if met is Source.ALONE:
-                read_at = self._clock.monotonic()
-                return Fetched(await load(), read_at, Source.ALONE)
-            return await self._load(key, owner, load, encode, ttl_s)
+            # Alone too: the claim may have been done although its answer was lost. Then others wait for this read.
+            return await self._load(key, owner, load, encode, ttl_s, met)
         except asyncio.CancelledError:
             await self._quietly(self._shared.release(key, owner))
             raise
@@ -185,6 +183,7 @@ class SharedCache:
         load: Callable[[], Awaitable[V]],
         encode: Callable[[V], Awaitable[bytes]],
         ttl_s: float,
+        source: Source,
     ) -> Fetched[V]:
         read_at = self._clock.monotonic()
         renewing = asyncio.create_task(self._renew(key, owner, until=read_at + self._patience_s))
@@ -197,7 +196,7 @@ class SharedCache:
             await self._quietly(self._store(key, owner, value, encode, ttl_s))
         finally:
             renewing.cancel()
-        return Fetched(value, read_at, Source.LOADED)
+        return Fetched(value, read_at, source)
 
     async def _renew(self, key: str, owner: str, *, until: float) -> None:
         held = True
@@ -216,6 +215,8 @@ class SharedCache:
         except Exception:  # noqa: BLE001 - whatever seals the values fails in its own ways, and the value is good
             await self._shared.release(key, owner)
             return
+        # What could not be invalidated while this was read would be stored otherwise.
+        await self._pay_debts()
         await self._shared.fulfil(key, owner, data, ttl_s)
 
     async def _report(self, key: str, owner: str, exc: Exception) -> None:

@@ -447,6 +447,50 @@ async def test_without_the_store_each_instance_reads_for_itself(store: Failing, 
     assert [await task for task in tasks] == [Fetched("42 km", 1_000, Source.ALONE)] * 2
 
 
+class LosingReplies(Failing):
+    """A store that does what it is asked, whose reply does not arrive."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.failing:
+
+            async def lose(*args: Any, **kwargs: Any) -> None:
+                await getattr(self._inner, name)(*args, **kwargs)
+                raise SharedUnavailable
+
+            return lose
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize("answer", ["42 km", UpstreamError()])
+async def test_a_claim_whose_reply_was_lost_holds_nobody_up_when_its_read_is_done(
+    answer: str | Exception, clock: ManualClock
+) -> None:
+    store = LosingReplies(MemoryShared(clock))
+    me, you = Instance(store, clock), Instance(store, clock)
+    store.failing = {"claim"}
+    task = await me.ask()
+    store.failing = set()
+    waiting = await you.ask()
+    await me.answer(answer)
+    await asyncio.wait({task})
+    await you.pauses.end()
+    assert waiting.done()
+    assert you.loads == []
+    await asyncio.gather(task, waiting, return_exceptions=True)
+
+
+async def test_what_is_being_read_when_it_cannot_be_invalidated_is_not_stored_later(
+    store: Failing, me: Instance, you: Instance
+) -> None:
+    task = await me.ask()
+    store.failing = {"void"}
+    assert not await me.cache.invalidate([KEY])
+    store.failing = set()
+    await me.answer("locked")
+    assert (await task).value == "locked"
+    assert (await you.read("unlocked")).value == "unlocked"
+
+
 async def test_a_store_that_dies_while_one_waits_leaves_him_to_read_for_himself(
     store: Failing, me: Instance, you: Instance
 ) -> None:
