@@ -10,12 +10,13 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from common.clock import SystemClock
 from ops import canary_guard, canary_smoke
+from ops.canary_entrance import GOOGLE_IAM, Entrance
 from ops.canary_gcloud import CANARY_TAG, PREVIOUS_TAG, Gcloud, GcloudFailed, Traffic
 from ops.canary_monitoring import GOOGLE, Monitoring
 from ops.canary_patience import Interrupted, Patience
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     try:
         plan = load(asked.environment, folder, asked.region or environ.get("REGION"))
         project = _project(asked.project or environ.get("PROJECT") or gcloud.run("config", "get-value", "project"))
-        outcome = _roll_out(plan, Traffic(gcloud, project, plan.region, plan.service), asked.monitoring)
+        entrance = Entrance(gcloud, f"draiv-deploy-{asked.environment}@{project}.iam.gserviceaccount.com", asked.iam)
+        outcome = _roll_out(plan, Traffic(gcloud, project, plan.region, plan.service), entrance, asked.monitoring)
     except (BadEnvironment, Refused, GcloudFailed) as refused:
         # Whatever fails once traffic may have moved is an outcome and no exception.
         return _end(2, str(refused))
@@ -42,10 +44,10 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     return _end(0 if outcome.promoted else 1, f"{'done' if outcome.promoted else 'ROLLED BACK'}: {outcome.reason}")
 
 
-def _roll_out(plan: Plan, traffic: Traffic, monitoring_url: str) -> Outcome:
+def _roll_out(plan: Plan, traffic: Traffic, entrance: Entrance, monitoring_url: str) -> Outcome:
     with ExitStack() as stack:
         state = traffic.read()
-        headers = _entrance(traffic.gcloud, state.url)
+        headers = entrance.headers(state.url)
         probed = [url for tag, url in state.tag_urls.items() if tag in (CANARY_TAG, PREVIOUS_TAG)]
         probes = stack.enter_context(Probes(probed, headers))
         patience = stack.enter_context(Patience(probes.send, plan.probes_per_s))
@@ -77,29 +79,13 @@ def _project(found: str) -> str:
     return found
 
 
-def _entrance(gcloud: Gcloud, url: str) -> Mapping[str, str]:
-    """The header that lets us through Cloud Run's own door; it never reaches the service.
-
-    The audience is the service's own address also for a tag's. People's accounts get tokens without an audience only.
-    """
-    asks: Sequence[Callable[[], str]] = (
-        lambda: gcloud.run("auth", "print-identity-token", "--audiences", url),
-        lambda: gcloud.run("auth", "print-identity-token"),
-    )
-    for ask in asks:
-        try:
-            return {"X-Serverless-Authorization": f"Bearer {ask()}"}
-        except GcloudFailed:
-            continue
-    return {}  # a public service needs none, and at a private one the smoke test fails
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ops.canary", description=__doc__)
     parser.add_argument("environment", help="staging or production")
     parser.add_argument("--project", help="Google Cloud project; default: $PROJECT, then gcloud's own")
     parser.add_argument("--region", help="default: $REGION, then the environment's")
     parser.add_argument("--monitoring", default=GOOGLE, metavar="URL", help="another Cloud Monitoring, for a simulator")
+    parser.add_argument("--iam", default=GOOGLE_IAM, metavar="URL", help="another IAM credentials API, for a simulator")
     return parser.parse_args(argv)
 
 

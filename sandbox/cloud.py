@@ -1,4 +1,4 @@
-"""A simulated Cloud Run service and its monitoring, as servers on a thread of their own."""
+"""A simulated Cloud Run service, its monitoring and its IAM, as servers on a thread of their own."""
 
 import asyncio
 import threading
@@ -10,19 +10,22 @@ from pathlib import Path
 from aiohttp import web
 
 from common.clock import Clock
+from sandbox.iam import Iam
 from sandbox.monitoring import Monitoring
 from sandbox.splitter import Splitter
 
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Both, running."""
+    """All of it, running."""
 
     url: str
     """The service's."""
     monitoring_url: str
+    """Also IAM's."""
     splitter: Splitter
     monitoring: Monitoring
+    iam: Iam
 
 
 @contextmanager
@@ -30,6 +33,7 @@ def running_cloud(state: Path, service: str, clock: Clock, seed: int = 1) -> Ite
     """On free ports of the loopback interface, for the service in the simulated gcloud's project ``state``."""
     splitter = Splitter(state, service, clock, seed)
     monitoring = Monitoring(splitter.observations)
+    iam = Iam(state)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="cloud", daemon=True)
     thread.start()
@@ -44,10 +48,11 @@ def running_cloud(state: Path, service: str, clock: Clock, seed: int = 1) -> Ite
     front, back = web.Application(), web.Application()
     front.router.add_route("*", "/{tail:.*}", splitter.handle)
     back.router.add_get("/v3/projects/{project}/timeSeries", monitoring.handle)
+    back.router.add_post("/v1/projects/-/serviceAccounts/{account}:generateIdToken", iam.handle)
     front_runner, url = asyncio.run_coroutine_threadsafe(start(front), loop).result()
     back_runner, monitoring_url = asyncio.run_coroutine_threadsafe(start(back), loop).result()
     try:
-        yield Cloud(url, monitoring_url, splitter, monitoring)
+        yield Cloud(url, monitoring_url, splitter, monitoring, iam)
     finally:
         for closing in (front_runner.cleanup(), back_runner.cleanup(), splitter.close()):
             asyncio.run_coroutine_threadsafe(closing, loop).result()

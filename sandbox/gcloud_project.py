@@ -17,8 +17,8 @@ _RULE_FIELDS = {
 }
 
 
-def _configured(world: World, _asked: Asked) -> str:
-    return f"{world.get('configured', '')}\n"
+def _configured(world: World, asked: Asked) -> str:
+    return f"{world.get('configured' if asked.words[0] == 'project' else asked.words[0], '')}\n"
 
 
 def _access_token(_world: World, _asked: Asked) -> str:
@@ -26,8 +26,11 @@ def _access_token(_world: World, _asked: Asked) -> str:
 
 
 def _identity_token(world: World, asked: Asked) -> str:
-    if "--audiences" in asked.flags and world.get("person"):
-        raise Failed("Invalid account Type for `--audiences`. Requires valid service account.")
+    # Federated: there are access tokens of the account that is named there, and no identity tokens at all.
+    if "--audiences" in asked.flags and (world.get("person") or world.get("federated")):
+        raise Failed("Invalid account type for `--audiences`. Requires valid service account.")
+    if world.get("federated"):
+        raise Failed("No identity token can be obtained from the current credentials.")
     return "sandbox-identity-token\n"
 
 

@@ -19,6 +19,7 @@ from ops.canary_probes import Probes
 from ops.stack import Stack
 from sandbox.cloud import Cloud, running_cloud
 from sandbox.gcloud_install import Installed
+from sandbox.iam import ID_TOKEN
 from tests.support.fake_gcloud import NEW, OLD, two_revisions
 from tests.support.scripted_service import WELL, scripted_service
 
@@ -194,6 +195,57 @@ def test_people_are_let_in_too_although_they_get_no_token_for_an_audience(scene:
         ["auth", "print-identity-token", "--audiences", "http://service"],
         ["auth", "print-identity-token"],
     ]
+
+
+DEPLOYER = "draiv-deploy-staging@p1.iam.gserviceaccount.com"
+MAY_MAKE_ITS_OWN = {
+    f"account/{DEPLOYER}": [["roles/iam.serviceAccountOpenIdTokenCreator", f"serviceAccount:{DEPLOYER}"]]
+}
+
+
+@contextmanager
+def private(scene: Scene) -> Iterator[None]:
+    """The only revision, behind a door that takes the token of the simulated IAM."""
+    world = scene.gcloud.world()
+    with scripted_service(dict(WELL), ID_TOKEN) as url:
+        service = world["services"][SERVICE]
+        service["revisions"][1]["origin"] = service["url"] = url
+        service["percents"] = {"LATEST": 100}
+        scene.gcloud.change(**world)
+        yield
+
+
+@pytest.mark.parametrize("named", [DEPLOYER, ""])
+def test_a_pipeline_that_borrows_its_account_is_let_into_a_private_service(
+    scene: Scene, cloud: Cloud, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with private(scene):
+        scene.gcloud.change(federated=DEPLOYER, account=named, policies=MAY_MAKE_ITS_OWN)
+        url = scene.gcloud.world()["services"][SERVICE]["url"]
+        ended = run(scene, "staging", "--iam", cloud.monitoring_url)
+    assert ended == 0, capsys.readouterr().err
+    assert cloud.iam.asked == [{"audience": url, "includeEmail": True}]
+
+
+def test_without_any_token_a_private_service_is_no_failed_revision_and_is_told_apart(
+    scene: Scene, cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with private(scene):
+        scene.gcloud.change(federated=DEPLOYER)
+        assert run(scene, "staging", "--iam", cloud.monitoring_url) == 2
+    said = capsys.readouterr().err
+    assert "lets nobody in without an identity token" in said
+    assert "getOpenIdToken' denied" in said
+    assert "Invalid account type for `--audiences`" in said
+
+
+def test_without_any_token_a_public_service_is_tried_all_the_same(scene: Scene, cloud: Cloud) -> None:
+    world = scene.gcloud.world()
+    with scripted_service(dict(WELL)) as url:
+        world["services"][SERVICE]["revisions"][1]["origin"] = world["services"][SERVICE]["url"] = url
+        world["services"][SERVICE]["percents"] = {"LATEST": 100}
+        scene.gcloud.change(**world, federated=DEPLOYER)
+        assert run(scene, "staging", "--iam", cloud.monitoring_url) == 0
 
 
 def test_a_dismissed_guard_changes_nothing(scene: Scene) -> None:

@@ -18,13 +18,16 @@ WELL: Mapping[str, tuple[int, Any]] = {
 
 
 @contextmanager
-def scripted_service(answers: Answers) -> Iterator[str]:
-    """Its URL."""
+def scripted_service(answers: Answers, token: str | None = None) -> Iterator[str]:
+    """Its URL. With ``token`` it is private, as Cloud Run is: whoever does not bring that one is refused with 403."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            status, body = answers[f"{self.command} {self.path}"]
+            if token is None or self.headers.get("X-Serverless-Authorization") == f"Bearer {token}":
+                status, body = answers[f"{self.command} {self.path}"]
+            else:
+                status, body = 403, "Your client does not have permission to get URL from this server."
             content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
