@@ -11,8 +11,8 @@ from aiohttp import web
 
 from sandbox.gcloud_world import World, policy
 
-ACCESS_TOKEN = "sandbox-access-token"  # noqa: S105 - nobody's
-ID_TOKEN = "sandbox-identity-token"  # noqa: S105 - nobody's
+ACCESS_TOKEN = "sandbox-access-token"
+ID_TOKEN = "sandbox-identity-token"
 _ROLE = "roles/iam.serviceAccountOpenIdTokenCreator"
 
 
