@@ -1,4 +1,8 @@
-"""What Cloud Monitoring knows of a Cloud Run service's revisions: requests, errors, latency."""
+"""What Cloud Monitoring knows of a Cloud Run service's revisions: requests, errors, latency.
+
+Callers' requests are those that the service's own lines tell of (ops/monitoring/metrics), without the canary's own.
+What the platform answered with 5xx and no line tells of, an instance having died over it, is an error on top of them.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -7,13 +11,15 @@ from typing import Any
 
 import httpx
 
+from ops.canary_question import Question
 from ops.canary_verdict import Figures
 
 GOOGLE = "https://monitoring.googleapis.com"
-_REQUESTS = "run.googleapis.com/request_count"
-_LATENCIES = "run.googleapis.com/request_latencies"
+_ANSWERS = "run.googleapis.com/request_count"
+_REQUESTS = "logging.googleapis.com/user/draiv/requests"
+_READS = "logging.googleapis.com/user/draiv/read_duration"
 _REVISION = "resource.labels.revision_name"
-_CLASS = "metric.labels.response_code_class"
+_LABELS = ("action", "code", "outcome")
 _ATTEMPTS = 3
 
 
@@ -31,16 +37,21 @@ class Monitoring:
         service: str,
         token: Callable[[], str],
         *,
+        question: Question,
         base_url: str = GOOGLE,
         pause: Callable[[float], None],
     ) -> None:
-        """``token`` gives an access token; ``pause`` waits, seconds, between two attempts."""
+        """``token`` gives an access token; ``question`` is what the canary itself asks, and is left out.
+
+        ``pause`` waits, seconds, between two attempts.
+        """
         self._url = f"{base_url}/v3/projects/{project}/timeSeries"
         self._resource = (
             f'resource.type="cloud_run_revision" AND resource.labels.service_name="{service}" '
             f'AND resource.labels.location="{region}"'
         )
         self._token = token
+        self._question = question
         self._pause = pause
 
     def figures(self, start: datetime, end: datetime) -> dict[str, Figures]:
@@ -53,26 +64,40 @@ class Monitoring:
             "aggregation.perSeriesAligner": "ALIGN_DELTA",
         }
         try:
-            counts = self._counts(window)
+            answers = self._answers(window)
+            requests = self._requests(window)
             p95_ms = self._p95_ms(window)
         except (KeyError, TypeError, ValueError, IndexError) as strange:
             raise FiguresUnavailable("Cloud Monitoring answered in a way that is not understood") from strange
         return {
-            revision: Figures(sum(by.values()), by.get("5xx", 0), by.get("4xx", 0), p95_ms.get(revision))
-            for revision, by in counts.items()
+            revision: _figures(answers.get(revision, {}), requests.get(revision, {}), p95_ms.get(revision))
+            for revision in answers.keys() | requests.keys()
         }
 
-    def _counts(self, window: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    def _answers(self, window: Mapping[str, str]) -> dict[str, dict[str, int]]:
+        """How many of each status, by revision."""
         counts: dict[str, dict[str, int]] = {}
-        for series in self._list(_REQUESTS, window, "REDUCE_SUM", _REVISION, _CLASS):
+        for series in self._list(_ANSWERS, window, "REDUCE_SUM", _REVISION, "metric.labels.response_code"):
             by = counts.setdefault(series["resource"]["labels"]["revision_name"], {})
-            kind = series["metric"]["labels"]["response_code_class"]
-            by[kind] = by.get(kind, 0) + sum(int(point["value"]["int64Value"]) for point in series["points"])
+            status = series["metric"]["labels"]["response_code"]
+            by[status] = by.get(status, 0) + _count(series)
+        return counts
+
+    def _requests(self, window: Mapping[str, str]) -> dict[str, dict[tuple[str, bool], int]]:
+        """How many of each outcome, and of whom, by revision."""
+        counts: dict[str, dict[tuple[str, bool], int]] = {}
+        group_by = (_REVISION, *(f"metric.labels.{name}" for name in _LABELS))
+        for series in self._list(_REQUESTS, window, "REDUCE_SUM", *group_by):
+            by = counts.setdefault(series["resource"]["labels"]["revision_name"], {})
+            # A label without a value may be left out.
+            action, code, outcome = (series["metric"].get("labels", {}).get(name, "") for name in _LABELS)
+            of = (outcome, self._question.may_be(action, code))
+            by[of] = by.get(of, 0) + _count(series)
         return counts
 
     def _p95_ms(self, window: Mapping[str, str]) -> dict[str, float]:
         found = {}
-        for series in self._list(_LATENCIES, window, "REDUCE_PERCENTILE_95", _REVISION):
+        for series in self._list(_READS, window, "REDUCE_PERCENTILE_95", _REVISION):
             value = float(series["points"][0]["value"]["doubleValue"])
             if not math.isnan(value):
                 found[series["resource"]["labels"]["revision_name"]] = value
@@ -110,4 +135,24 @@ class Monitoring:
             said = str(answer.status_code)
             if answer.status_code < 500 and answer.status_code != 429:
                 break
-        raise FiguresUnavailable(f"Cloud Monitoring gave no figures: {said}")
+        hint = "; are the log-based metrics there? python -m ops.monitoring.install" if said == "404" else ""
+        raise FiguresUnavailable(f"Cloud Monitoring gave no figures: {said}{hint}")
+
+
+def _count(series: Mapping[str, Any]) -> int:
+    return sum(int(point["value"]["int64Value"]) for point in series["points"])
+
+
+def _figures(answers: Mapping[str, int], requests: Mapping[tuple[str, bool], int], p95_ms: float | None) -> Figures:
+    callers = {outcome: count for (outcome, is_ours), count in requests.items() if not is_ours}
+    told = sum(count for (outcome, _), count in requests.items() if outcome == "failed")
+    # 501 is a car that cannot do it, and nobody's error.
+    failed = sum(count for status, count in answers.items() if status.startswith("5") and status != "501")
+    untold = max(0, failed - told)
+    return Figures(
+        requests=sum(callers.values()) + untold,
+        errors=callers.get("failed", 0) + untold,
+        refused=callers.get("rejected", 0),
+        p95_ms=p95_ms,
+        answered=sum(answers.values()),
+    )

@@ -5,7 +5,7 @@ nothing here sends, repeats or forwards a caller's request: a command in flight 
 the same command again with its Idempotency-Key may meet the other revision; both share one ledger, which knows the key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 from common.clock import Clock
 from ops.canary_gcloud import CANARY_TAG, GcloudFailed, ServiceState, Traffic
 from ops.canary_settings import Plan
-from ops.canary_verdict import Figures, Kind, Window, judge
+from ops.canary_verdict import Figures, Kind, Probed, Probing, Window, judge
 
 _BACK_ATTEMPTS = 6
 _BACK_PAUSE_S = 10.0
@@ -54,6 +54,7 @@ class Rollout:
         plan: Plan,
         traffic: Traffic,
         measure: Measure,
+        probed: Callable[[], Mapping[str, Probed]],
         smoke: Callable[[str], None],
         guard: Callable[[str], Callable[[], None]],
         clock: Clock,
@@ -61,7 +62,9 @@ class Rollout:
         rest: Callable[[float], None],
         say: Callable[[str], None],
     ) -> None:
-        """``smoke`` tries the revision at a URL and raises where it fails.
+        """``probed`` says how the canary's own requests were answered so far, by revision.
+
+        ``smoke`` tries the revision at a URL and raises where it fails.
 
         ``guard`` watches over the traffic, which belongs to the given revision should this process die, and returns
         what dismisses it.
@@ -69,6 +72,7 @@ class Rollout:
         self._plan = plan
         self._traffic = traffic
         self._measure = measure
+        self._probed = probed
         self._smoke = smoke
         self._guard = guard
         self._clock = clock
@@ -141,6 +145,7 @@ class Rollout:
             until = _whole_second(all_since) - settle
             baseline = self._measure.figures(until - length, until).get(stable, Figures())
         start = _whole_second(self._clock.utc())
+        probed_before = self._probed()
         windows: list[Window] = []
         while True:
             end = start + length
@@ -149,7 +154,8 @@ class Rollout:
             stable_seen = seen.get(stable, Figures()) if baseline is None else baseline
             windows.append(Window(stable_seen, seen.get(canary, Figures())))
             self._windows += 1
-            verdict = judge(windows, self._plan.rules)
+            probing = _probing(stable, canary, probed_before, self._probed())
+            verdict = judge(windows, self._plan.rules, probing)
             self._say(f"window {len(windows)}: {verdict.reason}")
             if verdict.kind is not Kind.WAIT:
                 return verdict.reason if verdict.kind is Kind.BAD else None
@@ -172,6 +178,13 @@ def go_back(traffic: Traffic, stable: str, rest: Callable[[float], None], say: C
         except GcloudFailed as failure:
             say(f"not back yet: {failure}")
     raise SplitLeft(f"the traffic may still be split: gcloud {' '.join(traffic.back_command(stable))}")
+
+
+def _probing(stable: str, canary: str, before: Mapping[str, Probed], now: Mapping[str, Probed]) -> Probing:
+    def of(revision: str) -> Probed:
+        return now.get(revision, Probed()).since(before.get(revision, Probed()))
+
+    return Probing(of(stable), of(canary))
 
 
 def _whole_second(at: datetime) -> datetime:

@@ -12,6 +12,9 @@ _LINE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 _MIN_WINDOW_S = 60
 """Cloud Monitoring aligns no finer, and Cloud Run is sampled once a minute."""
 
+_BACK, _BY_PROBES = "rollback", "probes"
+"""What may be decided where callers made too few requests to judge by."""
+
 
 class BadEnvironment(Exception):
     """There is no such environment, or its file is wrong; the message says where."""
@@ -63,6 +66,8 @@ def load(environment: str, folder: Path = FOLDER, region: str | None = None) -> 
         raise BadEnvironment(f"{environment}.env: CANARY_STEPS must grow and end with 100")
     if plan.window_s < _MIN_WINDOW_S:
         raise BadEnvironment(f"{environment}.env: CANARY_WINDOW_S must be {_MIN_WINDOW_S} at least")
+    if values["CANARY_TOO_FEW"] not in (_BACK, _BY_PROBES):
+        raise BadEnvironment(f"{environment}.env: CANARY_TOO_FEW must be {_BACK} or {_BY_PROBES}")
     if not 1 <= plan.rules.windows <= plan.rules.max_windows:
         raise BadEnvironment(f"{environment}.env: CANARY_WINDOWS must be at least 1 and at most CANARY_MAX_WINDOWS")
     return plan
@@ -80,5 +85,6 @@ def _plan(values: Mapping[str, str], region: str | None) -> Plan:
             windows=int(values["CANARY_WINDOWS"]),
             max_windows=int(values["CANARY_MAX_WINDOWS"]),
             min_requests=int(values["CANARY_MIN_REQUESTS"]),
+            probes_prove=values["CANARY_TOO_FEW"] == _BY_PROBES,
         ),
     )

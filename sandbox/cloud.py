@@ -27,6 +27,10 @@ class Cloud:
     monitoring: Monitoring
     iam: Iam
 
+    def tagged_url(self, revision: str) -> str:
+        """A revision's own address, whatever traffic it gets."""
+        return f"{self.url}/_revision/{revision}"
+
 
 @contextmanager
 def running_cloud(state: Path, service: str, clock: Clock, seed: int = 1) -> Iterator[Cloud]:
@@ -46,6 +50,7 @@ def running_cloud(state: Path, service: str, clock: Clock, seed: int = 1) -> Ite
         return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     front, back = web.Application(), web.Application()
+    front.router.add_route("*", "/_revision/{revision}/{tail:.*}", splitter.handle_tagged)
     front.router.add_route("*", "/{tail:.*}", splitter.handle)
     back.router.add_get("/v3/projects/{project}/timeSeries", monitoring.handle)
     back.router.add_post("/v1/projects/-/serviceAccounts/{account}:generateIdToken", iam.handle)

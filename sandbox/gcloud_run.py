@@ -123,8 +123,8 @@ def _describe(world: World, asked: Asked) -> dict[str, Any]:
 
 
 def tag_url(service: dict[str, Any], tag: str) -> str:
-    """Where a tag's revision answers: where it really runs, if it does."""
-    origins = {revision["name"]: revision["origin"] for revision in service["revisions"]}
+    """Where a tag's revision answers: its ``door`` if it has one, or where it really runs, if it does."""
+    origins = {revision["name"]: revision.get("door") or revision["origin"] for revision in service["revisions"]}
     found: str = origins[service["tags"][tag]] or service["url"].replace("https://", f"https://{tag}---")
     return found
 

@@ -1,5 +1,7 @@
 """A simulated Cloud Monitoring: ``projects.timeSeries.list`` on the requests that a splitter really passed on.
 
+It has the platform's count of all answers, and two log-based metrics, as if each POST had got its line.
+
 Like the real one it wants an access token, a metric and an alignment of a minute at least, groups by the labels that
 are asked for and no others, writes 64-bit integers as text, and answers in pages.
 """
@@ -15,11 +17,13 @@ from aiohttp import web
 
 from sandbox.splitter import Observation
 
-REQUESTS = "run.googleapis.com/request_count"
-LATENCIES = "run.googleapis.com/request_latencies"
+ANSWERS = "run.googleapis.com/request_count"
+REQUESTS = "logging.googleapis.com/user/draiv/requests"
+READS = "logging.googleapis.com/user/draiv/read_duration"
 _METRIC = re.compile(r'metric\.type\s*=\s*"([^"]+)"')
 _REVISION = "resource.labels.revision_name"
-_CLASS = "metric.labels.response_code_class"
+_OUTCOMES = {2: "success", 4: "rejected", 5: "failed"}
+_NO_READS = frozenset({"", "unknown", "actions", "connect", "accounts", "lock", "unlock"})
 
 
 class Monitoring:
@@ -32,6 +36,8 @@ class Monitoring:
         """The next so many requests are answered 503."""
         self.silent = False
         """Whether figures are missing although there were requests."""
+        self.metrics = {ANSWERS, REQUESTS, READS}
+        """Those that there are: log-based ones must be installed."""
         self.page_size = 100
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -44,7 +50,9 @@ class Monitoring:
             return _refused(401, "UNAUTHENTICATED", "Request is missing required authentication credential.")
         try:
             series = [] if self.silent else self._series(request)
-        except (KeyError, ValueError) as bad:
+        except LookupError as unknown:
+            return _refused(404, "NOT_FOUND", str(unknown))
+        except ValueError as bad:
             return _refused(400, "INVALID_ARGUMENT", str(bad))
         first = int(request.query.get("pageToken", "0"))
         page: dict[str, Any] = {"unit": "1"}
@@ -57,8 +65,10 @@ class Monitoring:
     def _series(self, request: web.Request) -> list[dict[str, Any]]:
         query = request.query
         found = _METRIC.search(query["filter"])
-        if found is None or found[1] not in (REQUESTS, LATENCIES):
+        if found is None:
             raise ValueError("The supplied filter does not specify a valid metric.")
+        if found[1] not in self.metrics:
+            raise LookupError(f"Cannot find metric(s) that match type = {found[1]}.")
         if 'resource.type="cloud_run_revision"' not in query["filter"]:
             raise ValueError("The filter names no resource type that has this metric.")
         if query["aggregation.perSeriesAligner"] != "ALIGN_DELTA":
@@ -70,12 +80,29 @@ class Monitoring:
         wanted = query.getall("aggregation.groupByFields")
         groups: dict[tuple[tuple[str, str], ...], list[float]] = defaultdict(list)
         for seen in self._observations:
-            if start < seen.at <= end:
-                labels = {_REVISION: seen.revision, _CLASS: f"{seen.status // 100}xx"}
+            if start < seen.at <= end and _counts(found[1], seen):
+                labels = _labels(seen)
                 groups[tuple((name, labels[name]) for name in wanted)].append(seen.latency_ms)
         reducer = query["aggregation.crossSeriesReducer"]
         interval = {"startTime": query["interval.startTime"], "endTime": query["interval.endTime"]}
         return [_one(found[1], dict(labels), interval, _value(reducer, of)) for labels, of in sorted(groups.items())]
+
+
+def _counts(metric: str, seen: Observation) -> bool:
+    """Whether the metric counts or measures this request."""
+    if metric == READS:
+        return seen.status < 400 and seen.action not in _NO_READS
+    return metric == ANSWERS or bool(seen.action)
+
+
+def _labels(seen: Observation) -> dict[str, str]:
+    return {
+        _REVISION: seen.revision,
+        "metric.labels.response_code": str(seen.status),
+        "metric.labels.action": seen.action,
+        "metric.labels.code": seen.code,
+        "metric.labels.outcome": "rejected" if seen.status == 501 else _OUTCOMES[seen.status // 100],
+    }
 
 
 def _value(reducer: str, latencies_ms: list[float]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from common.settings import Settings
 from ops import canary_guard, canary_smoke
 from ops.canary_gcloud import Gcloud, Traffic
 from ops.canary_monitoring import Monitoring
+from ops.canary_probes import Probes
+from ops.canary_question import Question
 from ops.canary_rollout import Outcome, Rollout
 from ops.canary_settings import Plan
 from ops.processes import Server, free_port
@@ -73,29 +75,45 @@ class Stage:
         """Roll the new revision out while callers call, on the stage's own time.
 
         ``requests_a_window`` is told the new revision's percentage. Before the first window callers have called too.
+        The canary's own requests are as many as the plan says.
         """
         traffic = self.traffic()
+        question = Question(self.key)
+        urls = {revision: self.cloud.tagged_url(revision) for revision in (STABLE, CANARY)}
+        with Probes(urls, {}, question) as probes:
 
-        def pause(seconds: float) -> None:
-            share = self.percents().get(CANARY, 0)
-            self._call(requests_a_window(share), commands_a_window)
-            self.clock.advance(seconds)
+            def pause(seconds: float) -> None:
+                share = self.percents().get(CANARY, 0)
+                self._call(requests_a_window(share), commands_a_window)
+                for _ in range(round(seconds * plan.probes_per_s)):
+                    probes.send()
+                probes.wait()
+                self.clock.advance(seconds)
 
-        self._call(requests_a_window(0), 0)
-        self.clock.advance(plan.window_s + plan.settle_s)
-        # Half of a window's requests come at its start and all of them before its end: none falls on a border.
-        rollout = Rollout(
-            plan=plan,
-            traffic=traffic,
-            measure=Monitoring("p1", "r1", SERVICE, lambda: "token", base_url=self.cloud.monitoring_url, pause=pause),
-            smoke=lambda url: canary_smoke.check(url, {}, pause),
-            guard=lambda revision: canary_guard.start(traffic, revision),
-            clock=self.clock,
-            pause=pause,
-            rest=self.clock.advance,
-            say=say,
-        )
-        outcome = rollout.run()
+            self._call(requests_a_window(0), 0)
+            self.clock.advance(plan.window_s + plan.settle_s)
+            # A window's requests come at its start: none falls on a border.
+            rollout = Rollout(
+                plan=plan,
+                traffic=traffic,
+                measure=Monitoring(
+                    "p1",
+                    "r1",
+                    SERVICE,
+                    lambda: "token",
+                    question=question,
+                    base_url=self.cloud.monitoring_url,
+                    pause=pause,
+                ),
+                probed=probes.counts,
+                smoke=lambda url: canary_smoke.check(url, {}, pause, question),
+                guard=lambda revision: canary_guard.start(traffic, revision),
+                clock=self.clock,
+                pause=pause,
+                rest=self.clock.advance,
+                say=say,
+            )
+            outcome = rollout.run()
         self._call(0, commands_a_window)
         return outcome
 
@@ -150,7 +168,7 @@ def staged(**defect: str) -> Iterator[Stage]:
         origins = [
             _revision(stack, {**environ, **faults}, folder / name) for name, faults in (("1", {}), ("2", defect))
         ]
-        revisions = [
+        revisions: list[dict[str, Any]] = [
             {"name": name, "origin": origin, "flags": {}}
             for name, origin in zip((STABLE, CANARY), origins, strict=True)
         ]
@@ -163,6 +181,9 @@ def staged(**defect: str) -> Iterator[Stage]:
         }
         gcloud = Installed(folder / "gcloud", {"services": {SERVICE: service}})
         cloud = stack.enter_context(running_cloud(gcloud.state, SERVICE, clock))
+        for revision in revisions:
+            revision["door"] = cloud.tagged_url(revision["name"])
+        gcloud.change(services={SERVICE: service})
         account, vins = _link(origins[0], key)
         yield Stage(cloud, gcloud, maker, clock, key, account, vins)
 

@@ -16,6 +16,8 @@ from common.clock import SystemClock
 from ops import canary
 from ops.canary_patience import Interrupted, Patience
 from ops.canary_probes import Probes
+from ops.canary_question import Question
+from ops.canary_verdict import Probed
 from ops.stack import Stack
 from sandbox.cloud import Cloud, running_cloud
 from sandbox.gcloud_install import Installed
@@ -114,7 +116,7 @@ def test_killed_while_gcloud_moves_traffic_the_guard_waits_for_it_and_then_takes
     with scene.started(cloud) as process:
         here.read_text()
         assert process.stdout is not None
-        assert "smoke test" in process.stdout.readline()
+        assert any("smoke test" in line for line in process.stdout)
         process.kill()
         process.wait()
         # Nobody says anything while gcloud is at it.
@@ -275,6 +277,36 @@ def test_a_signal_before_a_wait_ends_it_at_once() -> None:
             patience.pause(60)
 
 
-def test_probes_ask_both_revisions_and_survive_one_that_is_gone(stack: Stack) -> None:
-    with Probes([stack.api_url, "http://127.0.0.1:1"], {}) as probes:
+@pytest.mark.parametrize("with_key", [True, False])
+def test_probes_ask_both_revisions_and_count_how_each_answered(stack: Stack, with_key: bool) -> None:
+    question = Question(stack.key if with_key else None)
+    with (
+        scripted_service({"POST /": (500, {})}) as failing,
+        Probes({"well": stack.api_url, "ill": failing, "gone": "http://127.0.0.1:1"}, {}, question) as probes,
+    ):
         probes.send()
+        probes.send()
+        probes.wait()
+        assert probes.counts() == {"well": Probed(2), "ill": Probed(2, 2), "gone": Probed(2, 2)}
+
+
+def test_the_canarys_key_is_shown_to_no_gcloud_and_in_no_text(stack: Stack, scene: Scene) -> None:
+    assert stack.key not in repr(Question(stack.key))
+    assert run(scene, "staging", CANARY_API_KEY="a-secret") == 1  # the smoke test: nobody has such a key
+    assert "a-secret" not in str(scene.gcloud.calls())
+
+
+def test_a_key_that_the_service_does_not_know_is_found_before_any_traffic_moves(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(scene, "staging", CANARY_API_KEY="a-secret") == 1
+    assert "a request with the canary's key is answered 401" in capsys.readouterr().err
+    assert scene.percents() == {OLD: 100}
+
+
+def test_without_a_key_it_says_what_that_means(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    world = scene.gcloud.world()
+    world["services"][SERVICE]["percents"] = {"LATEST": 100}
+    scene.gcloud.change(**world)
+    assert run(scene, "staging") == 0
+    assert "no CANARY_API_KEY: probes can only be refused" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from ops.canary_monitoring import FiguresUnavailable
 from ops.canary_patience import Interrupted
 from ops.canary_rollout import Outcome, Refused, Rollout, SplitLeft
 from ops.canary_settings import Plan
-from ops.canary_verdict import Figures, Rules
+from ops.canary_verdict import Figures, Probed, Rules
 from tests.support.fake_gcloud import NEW, OLD, LocalGcloud, two_revisions
 
 PLAN = Plan("bmw", "r1", (5, 25, 100), 120, 180, 0, Rules())
@@ -40,6 +40,7 @@ class Scene:
         self.script: Script = lambda _number: WELL
         self.on_pause: Callable[[int], None] = lambda _number: None
         self.smoke_fails = False
+        self.probed: Callable[[int], dict[str, Probed]] = lambda _pauses: {}
         self.pauses = 0
 
     @property
@@ -75,6 +76,7 @@ class Scene:
             plan=plan,
             traffic=Traffic(self.gcloud, "p1", "r1", "bmw"),
             measure=self,
+            probed=lambda: self.probed(self.pauses),
             smoke=self.smoke,
             guard=self.guard,
             clock=self.clock,
@@ -158,6 +160,31 @@ def test_few_requests_make_a_step_longer_and_then_end_it(scene: Scene) -> None:
     assert outcome.windows == 3
     assert "too few to judge" in outcome.reason
     assert scene.is_back()
+
+
+def test_where_the_plan_says_so_probes_decide_what_few_requests_cannot(scene: Scene) -> None:
+    scene.script = lambda _number: {OLD: Figures(50, answered=200), NEW: Figures(2, answered=150)}
+    scene.probed = lambda pauses: {OLD: Probed(40 * pauses), NEW: Probed(40 * pauses)}
+    outcome = scene.run(replace(PLAN, rules=Rules(probes_prove=True)))
+    assert outcome.promoted
+    assert outcome.windows == 9
+    assert any("120 of 120 probes were answered" in line for line in scene.said)
+
+
+def test_probes_that_only_the_new_revision_fails_take_it_back_in_the_first_window(scene: Scene) -> None:
+    scene.probed = lambda pauses: {OLD: Probed(100 * pauses), NEW: Probed(100 * pauses, 8 * pauses)}
+    outcome = scene.run()
+    assert outcome.reason == "probes: more errors: 8 of 100, before 0 of 100"
+    assert outcome.windows == 1
+    assert scene.is_back()
+
+
+def test_what_was_probed_before_a_step_is_not_counted_in_it(scene: Scene) -> None:
+    # Five windows' worth of good answers in the earlier steps do not hide what begins to fail in the last one.
+    scene.probed = lambda pauses: {OLD: Probed(100 * pauses), NEW: Probed(100 * pauses, 8 * max(0, pauses - 4))}
+    outcome = scene.run()
+    assert outcome.reason == "probes: more errors: 8 of 100, before 0 of 100"
+    assert outcome.windows == 5
 
 
 def test_a_revision_that_fails_its_smoke_test_never_gets_any_traffic(scene: Scene) -> None:

@@ -14,6 +14,10 @@ def test_each_environment_has_a_plan_that_ends_with_all_traffic(environment: str
     plan = load(environment)
     assert plan.steps_percent[-1] == 100
     assert plan.rules.windows == 2
+    # What decides where nobody calls can be had within the windows, and stays below a caller's limit.
+    step_s = plan.rules.max_windows * plan.window_s + plan.settle_s
+    assert plan.probes_per_s * step_s >= plan.rules.min_requests
+    assert 2 * 60 * plan.probes_per_s <= 60
 
 
 def test_production_goes_by_5_and_25_percent_within_the_pipelines_hour() -> None:
@@ -37,6 +41,7 @@ def test_a_region_that_is_given_wins() -> None:
         ("CANARY_WINDOW_S=240", "CANARY_WINDOW_S=30", "must be 60 at least"),
         ("CANARY_MAX_WINDOWS=3", "CANARY_MAX_WINDOWS=1", "at most CANARY_MAX_WINDOWS"),
         ("CANARY_SETTLE_S=180", "", "does not say CANARY_SETTLE_S"),
+        ("CANARY_TOO_FEW=probes", "CANARY_TOO_FEW=promote", "must be rollback or probes"),
         ("CPU=1", "what is this", "is no NAME=value"),
         ("CPU=1", "CPU=1\nCPU=2", "or is there twice"),
     ],

@@ -45,3 +45,28 @@ def test_a_slow_revision_is_taken_back() -> None:
         assert not outcome.promoted
         assert outcome.reason.startswith("slower")
         assert stage.percents() == {STABLE: 100}
+
+
+def test_a_revision_that_fails_every_request_is_taken_back_where_hardly_anybody_calls() -> None:
+    with staged(FAULT_EVERY="1") as stage:
+        outcome = stage.roll_out(UNHURRIED, lambda _percent: 4)
+        assert not outcome.promoted
+        assert "canary's key is answered 500" in outcome.reason
+        assert stage.percents() == {STABLE: 100}
+
+
+def test_five_percent_of_errors_are_taken_back_where_hardly_anybody_calls() -> None:
+    with staged(FAULT_EVERY="20") as stage:
+        outcome = stage.roll_out(replace(UNHURRIED, rules=load("production").rules), lambda _percent: 4)
+        assert not outcome.promoted
+        assert outcome.reason.startswith("probes: more errors")
+        assert outcome.windows <= 2
+        assert stage.percents() == {STABLE: 100}
+
+
+def test_a_healthy_revision_gets_all_traffic_where_hardly_anybody_calls_if_probes_may_prove_it() -> None:
+    rules = replace(UNHURRIED.rules, min_requests=100, max_windows=2, probes_prove=True)
+    plan = replace(UNHURRIED, steps_percent=(25, 100), rules=rules)
+    with staged() as stage:
+        assert stage.roll_out(plan, lambda _percent: 4).promoted
+        assert stage.percents() == {CANARY: 100}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.canary_verdict import Figures, Kind, Rules, Window, chance_of, judge
+from ops.canary_verdict import Figures, Kind, Probed, Probing, Rules, Window, chance_of, judge
 
 RULES = Rules(windows=2, max_windows=3, min_requests=100)
 
@@ -77,6 +77,47 @@ def test_too_few_requests_are_waited_for_and_then_not_trusted() -> None:
     few = window((500, 0), (30, 0))
     assert kinds([few, few, few]) == [Kind.WAIT, Kind.WAIT, Kind.BAD]
     assert kinds([few, few, window((500, 0), (60, 0))]) == [Kind.WAIT, Kind.WAIT, Kind.GOOD]
+
+
+QUIET = [Window(Figures(60, answered=300), Figures(3, answered=240))] * 3
+"""Callers who hardly call: probes are nearly everything that the platform counts."""
+BY_PROBES = Rules(windows=2, max_windows=3, min_requests=100, probes_prove=True)
+
+
+def test_probes_are_no_requests_of_callers_and_prove_nothing_by_default() -> None:
+    verdict = judge(QUIET, RULES, Probing(Probed(300), Probed(300)))
+    assert verdict.kind is Kind.BAD
+    assert "9 requests of callers to the new revision" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("probed", "kind"),
+    [
+        (Probed(100), Kind.GOOD),
+        (Probed(99), Kind.BAD),
+        (Probed(300, 3), Kind.GOOD),
+        (Probed(300, 4), Kind.BAD),
+        (Probed(300, 300), Kind.BAD),
+        (Probed(), Kind.BAD),
+    ],
+)
+def test_where_they_may_decide_as_many_probes_must_be_answered_as_requests_would_be_needed(
+    probed: Probed, kind: Kind
+) -> None:
+    assert judge(QUIET, BY_PROBES, Probing(Probed(), probed)).kind is kind
+
+
+def test_good_probes_do_not_excuse_callers_who_are_failed_however_few() -> None:
+    failed = [Window(Figures(60, answered=300), Figures(3, 3, answered=243))]
+    verdict = judge(failed, BY_PROBES, Probing(Probed(300), Probed(300)))
+    assert verdict.kind is Kind.BAD
+    assert verdict.reason == "more errors: 3 of 3, before 0 of 60"
+
+
+def test_an_old_revision_that_nobody_called_is_nothing_to_be_compared_with() -> None:
+    windows = [Window(Figures(answered=240), Figures(500, answered=740))] * 3
+    assert judge(windows, RULES).kind is Kind.BAD
+    assert judge(windows, BY_PROBES, Probing(Probed(300), Probed(300))).kind is Kind.GOOD
 
 
 @pytest.mark.parametrize(("stable", "canary", "missing"), [((0, 0), (200, 0), "old"), ((2000, 0), (0, 0), "new")])

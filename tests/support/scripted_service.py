@@ -13,7 +13,7 @@ Answers = dict[str, tuple[int, Any]]
 WELL: Mapping[str, tuple[int, Any]] = {
     "GET /health": (200, {"status": "healthy"}),
     "GET /openapi.json": (200, {"openapi": "3.1.0"}),
-    "POST /": (401, {}),
+    "POST /": (401, {"success": False, "error": {"code": "CALLER_UNAUTHENTICATED"}}),
 }
 
 
