@@ -52,6 +52,7 @@ class Envelope(_Strict):
         None,
         min_length=1,
         max_length=8_192,
+        pattern=r"^[!-~]+$",
         repr=False,
         description="A fresh hCaptcha token, needed where the maker has to log in anew.",
     )

@@ -95,6 +95,40 @@ def test_a_strangers_bad_logins_open_nobodys_circuit(api: Api) -> None:
     api.connect()
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"hcaptcha": "é"},
+        {"hcaptcha": "one\ntwo"},
+        {"region": "china", "password": "x" * 256},
+        {"region": "china", "password": "é" * 100},
+    ],
+)
+def test_a_login_that_cannot_even_be_sent_is_the_strangers_fault_and_opens_nobodys_circuit(
+    api: Api, sandbox: RunningSandbox, form: dict[str, str]
+) -> None:
+    def attempt(number: int) -> str:
+        sent = {"email": f"{number}@example.com", "password": "x", **form}
+        code: str = api.post(action="fuel", **sent).error["code"]
+        return code
+
+    assert [attempt(number) for number in range(8)] == ["VALIDATION_ERROR"] * 8
+    assert sandbox.stats()["requests_total"] == 0
+    assert api.get("/health").json["metrics"]["circuit_breaker_state"] == "closed"
+
+
+@pytest.mark.parametrize("path", ["oauth/authenticate", "slider-captcha"])
+def test_a_login_that_the_maker_does_not_understand_opens_nobodys_circuit(
+    api: Api, sandbox: RunningSandbox, path: str
+) -> None:
+    sandbox.fault(match={"path": path}, fault="status", status=400, body={"error": "invalid_request"})
+    region = "china" if path == "slider-captcha" else "rest_of_world"
+    for number in range(8):
+        form = {"email": f"{number}@example.com", "password": "x", "hcaptcha": f"odd-{number}", "region": region}
+        assert api.post(action="connect", **form).error["code"] == "UPSTREAM_ERROR"
+    assert api.get("/health").json["metrics"]["circuit_breaker_state"] == "closed"
+
+
 def test_the_makers_words_never_reach_the_caller(make_api: MakeApi, sandbox: RunningSandbox) -> None:
     api = make_api(read_attempts=1)
     account = api.connect()

@@ -4,13 +4,16 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from common.clock import Clock
-from common.errors import ApiError, InternalError
+from common.errors import ApiError, InternalError, ValidationFailed
 from common.loops import needs_loop
 from functions.providers.mybmw.failures import Stage, translated
 from functions.providers.mybmw.session import Authentication, LoginAttempt, LoginRoute, Session
 from functions.providers.mybmw.transport import PooledTransport
-from functions.providers.port import Account, Credentials
+from functions.providers.port import Account, Credentials, Region
 from functions.tokens import TokenKeeper, TokenSet
+
+MAX_CHINESE_PASSWORD_BYTES = 117
+"""What BMW's RSA key of 1,024 bits can encrypt there (PKCS #1 v1.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,14 @@ class AuthManager:
     async def log_in(self, credentials: Credentials) -> TokenSet:
         """Log in with a password; outside China that takes an hCaptcha token. Stores nothing.
 
-        Raises BMWCaptchaRequired (where there is no captcha token, before any request), BMWCredentialsRefused,
-        BMWBlocked, BMWQuotaExceeded, BMWTimeout, BMWInvalidReply, BMWUnavailable.
+        Raises BMWCaptchaRequired (where there is no captcha token, before any request), ValidationFailed (a password
+        that cannot be sent), BMWCredentialsRefused, BMWBlocked, BMWQuotaExceeded, BMWTimeout, BMWInvalidReply,
+        BMWMisunderstood, BMWUnavailable.
         """
         await needs_loop()
+        if credentials.region is Region.CHINA and len(credentials.password.encode()) > MAX_CHINESE_PASSWORD_BYTES:
+            problem = f"takes at most {MAX_CHINESE_PASSWORD_BYTES} bytes in region `china`"
+            raise ValidationFailed(details={"fields": [{"path": "password", "problem": problem}]})
         attempt = LoginAttempt(
             credentials.region, LoginRoute(self._transport, Stage.LOGIN), credentials.username, credentials.password
         )

@@ -12,6 +12,7 @@
         |-- BMWCommandRefused    + RemoteServiceError    any other 4xx to a command
         |-- BMWTimeout           + UpstreamTimeout
         |-- BMWInvalidReply      + UpstreamInvalid       not the JSON that was asked for
+        |-- BMWMisunderstood     + UpstreamError         a login or renewal that BMW or our own client does not take
         `-- BMWUnavailable       + UpstreamError         5xx, connections that break, all else
 
 Outside the tree: ``InvalidGrant`` (a refresh token that is dead, :mod:`functions.tokens`) and ``VehicleNotFound``.
@@ -49,6 +50,7 @@ from common.errors import (
     UpstreamInvalid,
     UpstreamTimeout,
     VehicleNotFound,
+    Vote,
 )
 from functions.tokens import InvalidGrant
 
@@ -97,6 +99,16 @@ class BMWInvalidReply(BMWAPIError, UpstreamInvalid):
     """BMW answered something that is not what was asked for."""
 
 
+class BMWMisunderstood(BMWAPIError, UpstreamError):
+    """One account's login or renewal cannot be put to BMW, or is refused for a reason that we do not know.
+
+    Says nothing about BMW's health: what one user types must never open the circuit for the others.
+    """
+
+    vote = Vote.NONE
+    summary = "BMW did not accept the login or renewal."
+
+
 class BMWUnavailable(BMWAPIError, UpstreamError):
     """BMW failed, or the connection to it."""
 
@@ -109,7 +121,9 @@ class Stage(Enum):
     REFRESH = "refresh"
     """Carries a refresh token."""
     HANDSHAKE = "handshake"
-    """A step of a login or refresh that says nothing of the user: configuration, keys, captcha pictures, codes."""
+    """A step of a login or refresh that says nothing of the user: configuration, keys, codes."""
+    PICTURE = "picture"
+    """China's captcha, which is asked for with the user's number."""
     READ = "read"
     VEHICLE = "vehicle"
     """A read about one car."""
@@ -122,7 +136,10 @@ _ALL = frozenset(Stage)
 _FORBIDDEN = frozenset({400, 401, 403, 422})
 _CLIENT_ERRORS = frozenset(range(400, 500))
 _SERVER_ERRORS = frozenset(range(500, 600))
-_DEAD_GRANT = frozenset({"invalid_grant", "invalid_client", "invalid_token", "unauthorized_client", "access_denied"})
+_ABOUT_ONE_USER = _CLIENT_ERRORS - {404, 408, 425}
+_DEAD_GRANT = frozenset({"invalid_grant"})
+"""The refresh token itself is dead. All else may be BMW's passing trouble, or ours, and must not cost a link."""
+_BAD_LOGIN = frozenset({"invalid_grant", "invalid_client", "invalid_token", "unauthorized_client", "access_denied"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +163,8 @@ _STATUSES = (
     _Rule(InvalidGrant, frozenset({400, 401}), frozenset({Stage.REFRESH}), oauth_errors=_DEAD_GRANT),
     _Rule(BMWCaptchaRequired, _FORBIDDEN, frozenset({Stage.LOGIN}), marker="captcha"),
     _Rule(BMWCredentialsRefused, frozenset({401, 403, 422}), frozenset({Stage.LOGIN})),
-    _Rule(BMWCredentialsRefused, frozenset({400}), frozenset({Stage.LOGIN}), oauth_errors=_DEAD_GRANT),
+    _Rule(BMWCredentialsRefused, frozenset({400}), frozenset({Stage.LOGIN}), oauth_errors=_BAD_LOGIN),
+    _Rule(BMWMisunderstood, _ABOUT_ONE_USER, frozenset({Stage.LOGIN, Stage.REFRESH, Stage.PICTURE})),
     _Rule(VehicleNotFound, frozenset({404}), frozenset({Stage.VEHICLE})),
     _Rule(BMWCommandRefused, frozenset({404}), frozenset({Stage.EVENT}), message="BMW does not know that command."),
     _Rule(
@@ -163,6 +181,8 @@ _STATUSES = (
 _EXCEPTIONS: tuple[tuple[type[Exception], type[BMWAPIError]], ...] = (
     (httpx.TimeoutException, BMWTimeout),
     (httpx.DecodingError, BMWInvalidReply),
+    (httpx.LocalProtocolError, BMWMisunderstood),  # a header that cannot be sent
+    (UnicodeEncodeError, BMWMisunderstood),  # the same
     (httpx.HTTPError, BMWUnavailable),
     (httpx.InvalidURL, BMWInvalidReply),
     (MyBMWQuotaError, BMWQuotaExceeded),

@@ -44,7 +44,8 @@ Usable = Callable[[str | None], Awaitable[TokenSet]]
 
 _Steps = Callable[[], Awaitable[dict[str, Any]]]
 
-_HANDSHAKES = ("/oauth/config", "/cop/publickey", "/cop/slider-captcha", "/cop/check-captcha")
+_HANDSHAKES = ("/oauth/config", "/cop/publickey")
+_PICTURES = ("/cop/slider-captcha", "/cop/check-captcha")
 _ABOUT_A_CAR = ("/vehicles/state", "/vehicle-data/profile", "/vehicles/images")
 
 
@@ -89,6 +90,8 @@ class PooledLoginClient(MyBMWLoginClient):
             raise failure_of(response, self._stage_of(response.request.url.path))
 
     def _stage_of(self, path: str) -> Stage:
+        if path.endswith(_PICTURES):
+            return Stage.PICTURE
         is_code_exchange = self._stage is Stage.LOGIN and path.endswith("/token")
         return Stage.HANDSHAKE if is_code_exchange or path.endswith(_HANDSHAKES) else self._stage
 

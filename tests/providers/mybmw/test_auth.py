@@ -25,10 +25,12 @@ from common.errors import (
     UpstreamError,
     UpstreamInvalid,
     UpstreamTimeout,
+    ValidationFailed,
+    Vote,
 )
 from functions.providers.mybmw import session
 from functions.providers.mybmw.auth_manager import AuthManager
-from functions.providers.mybmw.failures import BMWAPIError, Stage, translated
+from functions.providers.mybmw.failures import BMWAPIError, BMWMisunderstood, Stage, translated
 from functions.providers.mybmw.provider import build
 from functions.providers.mybmw.session import LoginAttempt, LoginRoute
 from functions.providers.mybmw.transport import PooledTransport
@@ -281,6 +283,36 @@ async def test_a_refresh_token_that_is_dead_means_linking_again(bmw: Bmw) -> Non
     assert health is not None
     assert health.needs_relink is True
     assert bmw.sandbox.stats()["logins"] == 0
+
+
+@pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client", "access_denied", "invalid_token"])
+async def test_a_refusal_that_does_not_speak_of_the_refresh_token_costs_no_link(bmw: Bmw, error: str) -> None:
+    await bmw.link(lives_s=0)
+    bmw.sandbox.fault(match={"path": TOKEN}, fault="status", status=401, body={"error": error}, times=1)
+
+    with pytest.raises(UpstreamError):
+        await bmw.provider.reads.read_vehicle(bmw.account, vehicle())
+
+    health = await bmw.keeper.health("acc_1")
+    assert health is not None
+    assert health.needs_relink is False
+    await bmw.provider.reads.read_vehicle(bmw.account, vehicle())
+
+
+@pytest.mark.parametrize("captcha", ["é", "one\ntwo", " "])
+async def test_what_cannot_be_sent_is_no_failure_of_bmws(bmw: Bmw, captcha: str) -> None:
+    with pytest.raises(BMWMisunderstood) as caught:
+        await bmw.logins.log_in(replace(credentials(), captcha_token=captcha))
+
+    assert caught.value.vote is Vote.NONE
+
+
+async def test_a_password_that_is_too_long_for_chinas_key_asks_nothing(bmw: Bmw) -> None:
+    with pytest.raises(ValidationFailed) as caught:
+        await bmw.logins.log_in(credentials(MOBILE, "é" * 59, region=Region.CHINA))
+
+    assert caught.value.details["fields"][0]["path"] == "password"
+    assert bmw.sandbox.stats()["requests_total"] == 0
 
 
 async def test_a_token_that_bmw_refuses_early_is_renewed_and_the_request_goes_out_again(bmw: Bmw) -> None:

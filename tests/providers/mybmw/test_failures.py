@@ -23,6 +23,7 @@ from functions.providers.mybmw.failures import (
     BMWCommandRefused,
     BMWCredentialsRefused,
     BMWInvalidReply,
+    BMWMisunderstood,
     BMWQuotaExceeded,
     BMWRelinkRequired,
     BMWTimeout,
@@ -67,18 +68,24 @@ EVERY_STAGE = tuple(Stage)
         (400, INVALID_CLIENT, [Stage.LOGIN], BMWCredentialsRefused),
         (422, CHINESE_REFUSAL, [Stage.LOGIN], BMWCredentialsRefused),
         (403, "", [Stage.LOGIN], BMWCredentialsRefused),
-        (400, '{"error": "invalid_request"}', [Stage.LOGIN], BMWUnavailable),
+        (400, '{"error": "invalid_request"}', [Stage.LOGIN], BMWMisunderstood),
+        (431, "", [Stage.LOGIN, Stage.REFRESH], BMWMisunderstood),
         (400, '{"error": "invalid_request", "error_description": "hCaptcha"}', [Stage.LOGIN], BMWCaptchaRequired),
         (401, "captcha token expired", [Stage.LOGIN], BMWCaptchaRequired),
         (400, INVALID_GRANT, [Stage.REFRESH], InvalidGrant),
-        (401, INVALID_CLIENT, [Stage.REFRESH], InvalidGrant),
-        (400, "<html>", [Stage.REFRESH], BMWUnavailable),
-        (401, '{"error": {"code": "invalid_grant"}}', [Stage.REFRESH], BMWUnavailable),
-        (401, '["invalid_grant"]', [Stage.REFRESH], BMWUnavailable),
-        (403, INVALID_GRANT, [Stage.REFRESH], BMWUnavailable),
+        (401, INVALID_GRANT, [Stage.REFRESH], InvalidGrant),
+        (401, INVALID_CLIENT, [Stage.REFRESH], BMWMisunderstood),
+        (400, '{"error": "unauthorized_client"}', [Stage.REFRESH], BMWMisunderstood),
+        (400, '{"error": "access_denied"}', [Stage.REFRESH], BMWMisunderstood),
+        (401, '{"error": "invalid_token"}', [Stage.REFRESH], BMWMisunderstood),
+        (400, "<html>", [Stage.REFRESH], BMWMisunderstood),
+        (401, '{"error": {"code": "invalid_grant"}}', [Stage.REFRESH], BMWMisunderstood),
+        (401, '["invalid_grant"]', [Stage.REFRESH], BMWMisunderstood),
+        (403, INVALID_GRANT, [Stage.REFRESH], BMWMisunderstood),
         (401, INVALID_CLIENT, [Stage.HANDSHAKE], BMWUnavailable),
         (400, INVALID_GRANT, [Stage.HANDSHAKE], BMWUnavailable),
         (422, CHINESE_REFUSAL, [Stage.HANDSHAKE], BMWUnavailable),
+        (422, CHINESE_REFUSAL, [Stage.PICTURE], BMWMisunderstood),
         (404, "", [Stage.VEHICLE], VehicleNotFound),
         (404, "", [Stage.READ, Stage.LOGIN, Stage.REFRESH], BMWUnavailable),
         (404, "", [Stage.EVENT, Stage.COMMAND], BMWCommandRefused),
@@ -141,13 +148,14 @@ def test_a_failure_is_bmws_and_one_of_the_services_tree(leaf: type[BMWAPIError])
 
 
 def test_refusals_of_a_user_do_not_count_against_bmw() -> None:
-    assert {leaf for leaf in LEAVES if leaf.vote is Vote.NONE} == {
+    assert {leaf for leaf in (*LEAVES, BMWMisunderstood) if leaf.vote is Vote.NONE} == {
         BMWCaptchaRequired,
         BMWCredentialsRefused,
         BMWRelinkRequired,
         BMWCommandRefused,
+        BMWMisunderstood,
     }
-    assert {leaf for leaf in LEAVES if leaf.vote is Vote.HOLD} == {BMWBlocked, BMWQuotaExceeded}
+    assert {leaf for leaf in (*LEAVES, BMWMisunderstood) if leaf.vote is Vote.HOLD} == {BMWBlocked, BMWQuotaExceeded}
 
 
 @pytest.mark.parametrize(
