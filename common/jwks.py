@@ -1,8 +1,12 @@
-"""An issuer's public keys: fetched once for everybody, kept for as long as the issuer allows, asked for sparingly.
+"""An issuer's public keys: fetched once for everybody, kept for minutes, asked for sparingly.
 
 Four ages: *fresh* for the reply's ``max-age`` within MIN_FRESH_S and MAX_FRESH_S; then *stale*, where the next token
 has them fetched anew and they go on serving where that fails; STALE_S later gone. And never two fetches within
 COOL_DOWN_S, whatever tokens name: strangers choose key ids freely.
+
+So a key that its issuer withdraws is found for MAX_FRESH_S at most, however long the issuer lets its keys be cached:
+they often say a day, and a stolen key must not be good for that long. While the issuer cannot be asked, nobody can know
+of a withdrawal, and STALE_S comes on top.
 
 Nothing is ever fetched but the issuer's own addresses: no token has a say in where.
 """
@@ -23,8 +27,8 @@ from common.loops import needs_loop
 from common.strict_json import parse_object
 
 MIN_FRESH_S = 300.0
-MAX_FRESH_S = 86_400.0
-STALE_S = 86_400.0
+MAX_FRESH_S = 600.0
+STALE_S = 3_600.0
 COOL_DOWN_S = 60.0
 RETRY_S = 5.0
 """The cool-down while there are no keys at all: every caller is locked out, so ask again soon."""

@@ -49,8 +49,9 @@ class _Verified:
 class OidcCallers:
     """Tells callers by their ID tokens.
 
-    A token that was verified is remembered by its digest, for REMEMBER_S and never past its ``exp``: so a caller
-    whose key an issuer withdraws is let in for at most that long. Together they take at most ``remember_bytes``.
+    A token that was verified is remembered by its digest, for REMEMBER_S and never past its ``exp``: so a key that an
+    issuer withdraws counts for that long after it was last found among the issuer's (:mod:`common.jwks`). Together they
+    take at most ``remember_bytes``.
     Neither that nor verifying with keys that are held leaves the calling thread.
 
     ``leeway_s`` is for issuers whose clocks run ahead. ``on_refusal`` is told why a token was refused, ``on_keys`` of

@@ -187,7 +187,7 @@ async def test_a_row_that_says_where_the_keys_are_needs_no_discovery(
 @pytest.mark.parametrize(
     ("header", "fresh_s"),
     [
-        ("max-age=3600", 3600),
+        ("max-age=450", 450),
         ("max-age=1", MIN_FRESH_S),
         ("no-store", MIN_FRESH_S),
         ("max-age=31536000", MAX_FRESH_S),
@@ -225,6 +225,27 @@ async def test_a_new_key_is_found_and_a_withdrawn_one_lost_with_one_fetch(
     assert await has(keys, "key-2")
     assert not await has(keys, "key-1")
     assert issuer.fetched[JWKS] == 2
+
+
+async def test_a_withdrawn_key_is_lost_within_minutes_even_where_the_issuer_speaks_of_a_day(
+    keys: KeySet, issuer: SimulatedIssuer, clock: ManualClock
+) -> None:
+    issuer.headers = {"Cache-Control": "public, max-age=86400"}
+    assert await has(keys, "key-1")
+    issuer.rotate(keep=False)
+    clock.advance(15 * 60)
+    assert not await has(keys, "key-1")
+
+
+async def test_while_the_issuer_is_down_a_key_serves_for_little_more_than_an_hour(
+    keys: KeySet, issuer: SimulatedIssuer, clock: ManualClock
+) -> None:
+    issuer.headers = {"Cache-Control": "public, max-age=86400"}
+    await has(keys, "key-1")
+    issuer.stop()
+    clock.advance(70 * 60)
+    with pytest.raises(IdentityUnavailable):
+        await has(keys, "key-1")
 
 
 async def test_a_flood_of_unknown_keys_makes_one_fetch_a_cool_down(
