@@ -26,6 +26,7 @@ from gunicorn.http.parser import RequestParser  # type: ignore[import-untyped] #
 from gunicorn.util import write_error  # type: ignore[import-untyped] # the same
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped] # the same
 
+from common import endings
 from common.gathering import Extent, Gathering, Refused, is_plain_and_whole
 
 _READ_BYTES = 2**16
@@ -148,6 +149,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # it ships no types
         self._waiting: dict[_Connection, None] = {}
         self._looked_s = 0.0
         super().init_process()
+
+    def run(self) -> None:
+        """Serve; then let the application finish what it has begun, also where it is told to end at once."""
+        try:
+            super().run()
+        finally:
+            endings.end()
 
     def accept(self, listener: socket.socket) -> None:
         """Take a new connection."""

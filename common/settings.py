@@ -99,7 +99,9 @@ class Settings(BaseSettings):
     cache_max_bytes: int = Field(64 * 2**20, gt=0, description="Budget of the in-memory cache, bytes.")
     breaker_failure_threshold: int = Field(5, gt=0, description="Consecutive failures that open a circuit.")
     breaker_recovery_timeout_s: float = Field(60, gt=0, description="How long a circuit stays open at first, seconds.")
-    upstream_timeout_s: float = Field(10, gt=0, description="Longest wait for one answer of a maker, seconds.")
+    upstream_timeout_s: float = Field(
+        10, gt=0, description="Longest wait for one answer of a maker, seconds; 25 where it brings new tokens."
+    )
     read_deadline_s: float = Field(20, gt=0, description="Longest a read may take in all, retries included, seconds.")
     login_deadline_s: float = Field(45, gt=0, description="Longest a login at the maker may take, seconds.")
     read_attempts: int = Field(

@@ -56,7 +56,7 @@ class App:
     closers: tuple[Callable[[], Awaitable[None]], ...]
 
     def close(self) -> None:
-        """Release connections, files and the loop."""
+        """Write what has to last, then release connections, files and the loop."""
         for close in self.closers:
             self.loop.submit(_closed(close)).result(10)
         self.loop.close()
@@ -237,12 +237,14 @@ def build(
         callers=callers or assembly.callers(settings, documents, clock, telemetry),
         pages=pages,
         fence=peers.fence,
+        save_tokens=tokens.flush,
         telemetry=telemetry,
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
         tracing=tracing,
     )
     closers = (
+        tokens.aclose,
         providers.close,
         peers.aclose,
         *((counters.aclose,) if counters else ()),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from flask import Request, Response
 
+from common import endings
 from common.errors import InternalError
 from common.settings import Environment, SettingsError, load
 from common.trace import new_request_id
@@ -105,6 +106,7 @@ def _app(key: _Key) -> App:
             if app is None:
                 _, environment, health_only = key
                 app = _apps[key] = build(load(os.environ, environment), health_at_root=health_only)
+                endings.at_end(app.close)
     return app
 
 

@@ -34,6 +34,7 @@ class Pipeline:
         callers: Callers,
         pages: Pages,
         fence: Callable[[], Awaitable[None]],
+        save_tokens: Callable[[], Awaitable[None]],
         telemetry: Telemetry,
         max_body_bytes: int,
         cors_origins: tuple[str, ...] = (),
@@ -44,6 +45,7 @@ class Pipeline:
         self._identify = tracing.wrap("identify", callers.identify)
         self._pages = pages
         self._fence = tracing.wrap("fence", fence)
+        self._save_tokens = save_tokens
         self._telemetry = telemetry
         self._decode = tracing.wrap_sync("decode", Decoder(max_body_bytes).decode)
         self._encode = tracing.wrap_sync("encode", self._encoded)
@@ -93,6 +95,8 @@ class Pipeline:
         except RequestError:
             await self._dispatcher.count_unreadable(trail.caller, trail)
             raise
+        # What the store did not take, of whichever account: this may be all the time that the process gets.
+        await self._save_tokens()
         # Before anything that is held is believed: another instance may have voided it.
         await self._fence()
         served = await self._dispatcher.serve(envelope, trail.caller, _idempotency_key(request), trail)

@@ -4,44 +4,52 @@ Makers rotate refresh tokens and revoke the whole family when an old one is used
 one account at the same time lock its owner out. A rotation is therefore guarded twice: in the process by a
 single-flight, across processes by a lease inside the token record itself, taken by compare-and-swap and followed by
 a re-read. The lease outlives the longest refresh. New tokens are written before anybody uses them; while the store
-cannot be written, they are kept in memory and written by the next call.
+cannot be written, they are kept in memory (:mod:`functions.unsaved_tokens`).
+
+A lease that its holder neither gave back nor replaced by new tokens means that nobody knows whether the token was
+traded in: the holder was killed, has heard nothing from the maker, or cannot reach the store. So it is left to run out,
+and whoever takes it over then waits a moment for the holder to come back to the store before he trades that token in.
 """
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from common.clock import Clock
-from common.errors import RelinkRequired, StoreUnavailable, UpstreamTimeout, Vote
+from common.errors import ApiError, RelinkRequired, StoreUnavailable, UpstreamTimeout, Vote
 from common.loops import needs_loop
 from common.stores.documents import Document, DocumentExists, Documents, VersionConflict
+from functions.token_record import Record, Rotation, TokenSet, key_of, next_order, order_of
+from functions.unsaved_tokens import SAVE_ATTEMPTS, UnsavedTokens
+
+__all__ = [
+    "ANSWER_WITHIN_S",
+    "LEASE_S",
+    "REFRESH_TIMEOUT_S",
+    "TAKEOVER_PAUSE_S",
+    "WAIT_FOR_OTHERS_S",
+    "InvalidGrant",
+    "RenewalInDoubt",
+    "RenewalPending",
+    "TokenHealth",
+    "TokenKeeper",
+    "TokenSet",
+]
 
 LEASE_S = 45.0
 """Longer than :data:`REFRESH_TIMEOUT_S`: a lease that ends mid-refresh would let a second one start."""
 REFRESH_TIMEOUT_S = 30.0
+ANSWER_WITHIN_S = 25.0
+"""How long a maker may take to answer with new tokens. Far longer than for anything else: the answer is the only copy
+of them, and giving it up early costs the link."""
+TAKEOVER_PAUSE_S = 5.0
+"""Between taking over a lease that ran out and using the token that it was for."""
 WAIT_FOR_OTHERS_S = 15.0
 """Shorter than a read may take: a deadline that ends first would be counted against the maker."""
-EXPIRY_MARGIN_S = 60.0
-"""Refresh this long before the access token ends, so that no request is sent with a dying one."""
-_SAVE_ATTEMPTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSet:
-    """What a maker gave to act for an account. ``repr`` hides it."""
-
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    expires_at: datetime
-    extra: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What else the maker ties to the session (``gcid``, ``session_id``, ``id_token``)."""
-
-    def is_fresh(self, now: datetime, margin_s: float = EXPIRY_MARGIN_S) -> bool:
-        """Whether the access token can still be used at ``now``."""
-        return now + timedelta(seconds=margin_s) < self.expires_at
+_CLOSE_WITHIN_S = 8.0
+"""The platform allows 10 s between asking a process to end and killing it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,17 @@ class TokenHealth:
 
 class InvalidGrant(Exception):
     """Raised by a refresh when the maker calls the refresh token dead (OAuth ``invalid_grant``)."""
+
+
+class RenewalInDoubt(Exception):
+    """Raised by a refresh whose request has left, and whose answer did not come or cannot be read.
+
+    The maker may have traded the refresh token in. ``failure`` is what the caller is told.
+    """
+
+    def __init__(self, failure: ApiError) -> None:
+        super().__init__()
+        self.failure = failure
 
 
 class RenewalPending(UpstreamTimeout):
@@ -83,40 +102,45 @@ class TokenKeeper:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         observe: RefreshObserver = lambda _provider, _outcome: None,
         announce: Callable[[str], Awaitable[None]] = _tell_nobody,
+        rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``announce`` is told the account of each rotation that was written, and must not raise."""
+        """``announce`` is told the account of each rotation that was written, and must not raise.
+
+        ``rest`` makes the pauses between attempts in the background to write what could not be written.
+        """
         self._documents = documents
         self._clock = clock
         self._sleep = sleep
         self._observe = observe
         self._announce = announce
         self._held: dict[str, TokenSet] = {}
-        self._unsaved: dict[str, _Rotation] = {}
+        self._unsaved = UnsavedTokens(documents, sleep=sleep, rest=rest, taken=self._written)
         self._flights: dict[str, asyncio.Task[TokenSet]] = {}
 
     async def save(self, account_id: str, tokens: TokenSet) -> None:
         """Store the tokens of a login, replacing any others."""
         await needs_loop()
-        key = _key(account_id)
-        record = _Record(tokens, rotation=_new_id(), rotated_at=self._clock.utc())
+        key = key_of(account_id)
         failures = 0
         while True:
             try:
                 current = await self._documents.get(key)
+                before = order_of(current.body) if current is not None else 0
+                body = self._new_record(tokens, before).to_body()
                 if current is None:
-                    await self._documents.create(key, record.to_body())
+                    await self._documents.create(key, body)
                 else:
-                    await self._documents.replace(current, record.to_body())
+                    await self._documents.replace(current, body)
             except (DocumentExists, VersionConflict):
                 continue
             except StoreUnavailable:
                 # The login behind these tokens has used up its captcha: a passing fault must not cost another one.
                 failures += 1
-                if failures == _SAVE_ATTEMPTS:
+                if failures == SAVE_ATTEMPTS:
                     raise
                 await self._sleep(min(0.1 * 2**failures, 3.0))
                 continue
-            self._unsaved.pop(account_id, None)
+            self._unsaved.drop(account_id)
             self._held[account_id] = tokens
             return
 
@@ -151,10 +175,10 @@ class TokenKeeper:
     async def health(self, account_id: str) -> TokenHealth | None:
         """What is known of an account's tokens; ``None`` where there are none."""
         await needs_loop()
-        document = await self._documents.get(_key(account_id))
+        document = await self._documents.get(key_of(account_id))
         if document is None:
             return None
-        record = _Record.from_body(document.body)
+        record = Record.from_body(document.body)
         return TokenHealth(record.tokens.expires_at, record.rotated_at, record.needs_relink)
 
     def holds(self, account_id: str) -> bool:
@@ -170,17 +194,28 @@ class TokenKeeper:
         """Delete an account's tokens everywhere."""
         await needs_loop()
         self.forget(account_id)
-        self._unsaved.pop(account_id, None)
-        await self._documents.delete(_key(account_id))
+        self._unsaved.drop(account_id)
+        await self._documents.delete(key_of(account_id))
+
+    async def flush(self) -> None:
+        """Write what could not be written before, of whichever account. Costs nothing where there is nothing."""
+        await self._unsaved.flush()
+
+    async def aclose(self) -> None:
+        """The process ends: let the rotations that have begun end, and write their tokens, as far as time allows."""
+        began_s = self._clock.monotonic()
+        if self._flights:
+            await asyncio.wait(list(self._flights.values()), timeout=_CLOSE_WITHIN_S)
+        await self._unsaved.aclose(max(0.5, _CLOSE_WITHIN_S - (self._clock.monotonic() - began_s)))
 
     def _landed(self, account_id: str, flight: "asyncio.Task[TokenSet]") -> None:
         if self._flights.get(account_id) is flight:
             del self._flights[account_id]
 
     async def _rotate(self, account_id: str, refresh: Refresh, refused: str | None, provider: str) -> TokenSet:
-        unsaved = self._unsaved.get(account_id)
+        unsaved = self._unsaved.of(account_id)
         if unsaved is not None:
-            await self._store(account_id, unsaved)
+            await self._unsaved.write(account_id, unsaved)
         waited_s = 0.0
         while True:
             document, record = await self._read(account_id)
@@ -195,6 +230,11 @@ class TokenKeeper:
                     document = await self._documents.replace(document, leased.to_body())
                 except VersionConflict:
                     continue
+                if record.lease is not None:
+                    await self._sleep(TAKEOVER_PAUSE_S)
+                    document, record = await self._read(account_id)
+                    if record.lease != leased.lease:
+                        continue
                 return await self._refresh_under_lease(account_id, document, leased, refresh, provider)
             if waited_s >= WAIT_FOR_OTHERS_S:
                 raise RenewalPending("Another instance is renewing this account's authorisation.", retry_after_s=5)
@@ -202,56 +242,40 @@ class TokenKeeper:
             waited_s += 0.25
 
     async def _refresh_under_lease(
-        self, account_id: str, document: Document, leased: "_Record", refresh: Refresh, provider: str
+        self, account_id: str, document: Document, leased: Record, refresh: Refresh, provider: str
     ) -> TokenSet:
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_S):
                 fresh = await refresh(leased.tokens)
         except InvalidGrant as dead:
             return await self._after_invalid_grant(account_id, leased, dead, provider)
-        except TimeoutError as late:
+        except (RenewalInDoubt, TimeoutError) as silence:
             self._observe(provider, "failed")
-            raise UpstreamTimeout from late
-        except BaseException:
+            failure = silence.failure if isinstance(silence, RenewalInDoubt) else UpstreamTimeout()
+            # The lease stays, and a wait as long as that is more than any retry has time for.
+            left_s = (leased.leased_until or self._clock.utc()) - self._clock.utc()
+            failure.retry_after_s = max(failure.retry_after_s or 0.0, left_s.total_seconds(), 1.0)
+            raise failure from silence
+        except ApiError:
             self._observe(provider, "failed")
             await self._release(document, leased)
             raise
-        record = _Record(fresh, rotation=_new_id(), rotated_at=self._clock.utc())
+        except BaseException:  # a defect, or the end of the process: nobody knows how far it came
+            self._observe(provider, "failed")
+            raise
+        record = self._new_record(fresh, leased.order)
         # From here on the maker knows only the new token: it is kept until it is written, whatever becomes of the call.
-        self._unsaved[account_id] = rotation = _Rotation(document, leased.tokens.refresh_token, record)
+        rotation = Rotation(document, leased.tokens.refresh_token, record)
+        self._unsaved.hold(account_id, rotation)
         self._observe(provider, "rotated")
-        return await self._store(account_id, rotation)
+        return await self._unsaved.write(account_id, rotation)
 
-    async def _store(self, account_id: str, rotation: "_Rotation") -> TokenSet:
-        """Write a rotation; the tokens that then count. Raises StoreUnavailable after many attempts."""
-        tokens, document = rotation.record.tokens, rotation.document
-        for attempt in range(_SAVE_ATTEMPTS):
-            try:
-                if attempt > 0:
-                    await self._sleep(min(0.1 * 2 ** (attempt - 1), 3.0))
-                    current = await self._documents.get(_key(account_id))
-                    if current is None:  # disconnected meanwhile: there is nothing to keep
-                        self._unsaved.pop(account_id, None)
-                        return tokens
-                    stored = _Record.from_body(current.body)
-                    if stored.tokens.refresh_token != rotation.consumed:
-                        # Written before after all, or a new login was faster: either way these are the latest.
-                        tokens = stored.tokens
-                        break
-                    document = current
-                await self._documents.replace(document, rotation.record.to_body())
-                break
-            except (VersionConflict, StoreUnavailable):
-                continue
-        else:
-            raise StoreUnavailable
-        self._unsaved.pop(account_id, None)
+    async def _written(self, account_id: str, tokens: TokenSet) -> None:
         self._held[account_id] = tokens
         await self._announce(account_id)
-        return tokens
 
     async def _after_invalid_grant(
-        self, account_id: str, leased: "_Record", dead: InvalidGrant, provider: str
+        self, account_id: str, leased: Record, dead: InvalidGrant, provider: str
     ) -> TokenSet:
         while True:
             document, record = await self._read(account_id)
@@ -268,75 +292,23 @@ class TokenKeeper:
             self._observe(provider, "invalid_grant")
             raise RelinkRequired from dead
 
-    async def _release(self, document: Document, leased: "_Record") -> None:
+    async def _release(self, document: Document, leased: Record) -> None:
         try:
             await self._documents.replace(document, replace(leased, lease=None, leased_until=None).to_body())
         except (VersionConflict, StoreUnavailable):
             return  # the lease ends by itself
 
-    async def _read(self, account_id: str) -> tuple[Document, "_Record"]:
-        document = await self._documents.get(_key(account_id))
-        record = _Record.from_body(document.body) if document is not None else None
+    def _new_record(self, tokens: TokenSet, before: int) -> Record:
+        now = self._clock.utc()
+        return Record(tokens, rotation=_new_id(), rotated_at=now, order=next_order(before, now))
+
+    async def _read(self, account_id: str) -> tuple[Document, Record]:
+        document = await self._documents.get(key_of(account_id))
+        record = Record.from_body(document.body) if document is not None else None
         if document is None or record is None or record.needs_relink:
             self.forget(account_id)
             raise RelinkRequired
         return document, record
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """The stored form: the tokens, which rotation wrote them, and who is renewing them."""
-
-    tokens: TokenSet
-    rotation: str
-    rotated_at: datetime
-    needs_relink: bool = False
-    lease: str | None = None
-    leased_until: datetime | None = None
-
-    def to_body(self) -> dict[str, Any]:
-        return {
-            "access_token": self.tokens.access_token,
-            "refresh_token": self.tokens.refresh_token,
-            "expires_at": self.tokens.expires_at.isoformat(),
-            "extra": dict(self.tokens.extra),
-            "rotation": self.rotation,
-            "rotated_at": self.rotated_at.isoformat(),
-            "needs_relink": self.needs_relink,
-            "lease": self.lease,
-            "leased_until": self.leased_until.isoformat() if self.leased_until else None,
-        }
-
-    @classmethod
-    def from_body(cls, body: Mapping[str, Any]) -> "_Record":
-        until = body.get("leased_until")
-        return cls(
-            tokens=TokenSet(
-                access_token=body["access_token"],
-                refresh_token=body["refresh_token"],
-                expires_at=datetime.fromisoformat(body["expires_at"]).astimezone(UTC),
-                extra=body.get("extra", {}),
-            ),
-            rotation=body["rotation"],
-            rotated_at=datetime.fromisoformat(body["rotated_at"]).astimezone(UTC),
-            needs_relink=body.get("needs_relink", False),
-            lease=body.get("lease"),
-            leased_until=datetime.fromisoformat(until).astimezone(UTC) if until else None,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rotation:
-    """Tokens that the maker has given and the store has yet to take."""
-
-    document: Document = field(repr=False)
-    consumed: str = field(repr=False)
-    """The refresh token that was traded in; while it is the stored one, nothing newer is known."""
-    record: _Record = field(repr=False)
-
-
-def _key(account_id: str) -> str:
-    return f"tokens/{account_id}"
 
 
 def _new_id() -> str:

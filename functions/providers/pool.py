@@ -31,6 +31,8 @@ IDLE_S: Final = 60.0
 """How long an idle connection is kept. As many are as may be busy: a wave of requests must not open them anew."""
 BROKEN: Final = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, httpcore.UnsupportedProtocol)
 """What goes wrong on the way, other than that it takes too long."""
+LEAVES: Final = "http11.send_request_headers.started"
+"""What the ``trace`` extension of httpcore is told before the first byte of a request is written."""
 
 _Answer = TypeVar("_Answer")
 _Origin = tuple[bytes, bytes, int]
@@ -101,12 +103,15 @@ class Pool:
         return await asyncio.shield(begun)
 
     @asynccontextmanager
-    async def answer(self, request: httpcore.Request) -> AsyncIterator[httpcore.Response]:
-        """The answer to a request, to be read inside the block.
+    async def answer(
+        self, request: httpcore.Request, patience_s: float | None = None
+    ) -> AsyncIterator[httpcore.Response]:
+        """The answer to a request, to be read inside the block; waited for ``patience_s`` where that is given.
 
         Raises TimeoutError for a block that takes too long, httpcore.TimeoutException, BROKEN.
         """
-        request.extensions = {**request.extensions, "timeout": self._timeouts}
+        timeouts = self._timeouts if patience_s is None else {**self._timeouts, "read": patience_s}
+        request.extensions = {**request.extensions, "timeout": timeouts}
         connection = await self._take(request.url.origin)
         try:
             response = await connection.handle_async_request(request)

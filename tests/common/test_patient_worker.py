@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 SERVER = """
 import resource, sys
 from gunicorn.app.base import BaseApplication
+from common import endings
 from common.patient_worker import PatientWorker
 
 class Hasty(PatientWorker):
@@ -26,6 +28,9 @@ def application(environ, start_response):
     read = environ["wsgi.input"].read() if environ["PATH_INFO"] != "/unread" else b""
     body = b"x" * 8_000_000 if environ["PATH_INFO"] == "/huge" else environ["PATH_INFO"].encode() + b" " + read
     start_response("200 OK", [("Content-Length", str(len(body)))])
+    if environ["PATH_INFO"] == "/begun":
+        endings.at_end(lambda: print("first begun, last ended", flush=True))
+        endings.at_end(lambda: 1 / 0)
     return [body]
 
 class Application(BaseApplication):
@@ -312,6 +317,17 @@ def test_the_server_ends_in_time_with_clients_that_wait(tmp_path: Path) -> None:
         assert server.process.wait(5) == 0
         assert half.until_closed().startswith(b"HTTP/1.1 408 ")
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_what_the_application_has_begun_is_finished_when_the_server_ends(tmp_path: Path, asked: signal.Signals) -> None:
+    server = Server(tmp_path / "log")
+    with server.client() as client:
+        client.send(GET % b"/begun")
+        client.until(b"/begun ")
+    server.process.send_signal(asked)
+    server.process.wait(5)
+    assert "first begun, last ended" in server.log.read_text()
 
 
 def test_the_entry_points_choose_this_worker() -> None:

@@ -22,11 +22,6 @@ def maker(tmp_path: Path) -> FileMaker:
     return FileMaker(tmp_path)
 
 
-async def at_once(_seconds: float) -> None:
-    """No pause but the others' turn."""
-    await asyncio.sleep(0)
-
-
 @pytest.fixture
 async def instances(database: Path) -> AsyncIterator[list[TokenKeeper]]:
     """Five instances, each with a connection of its own to one store."""
@@ -35,7 +30,7 @@ async def instances(database: Path) -> AsyncIterator[list[TokenKeeper]]:
         for _ in range(5):
             documents = open_documents(f"sqlite:///{database}")
             stack.push_async_callback(documents.aclose)
-            keepers.append(TokenKeeper(documents, SystemClock(), sleep=at_once))
+            keepers.append(TokenKeeper(documents, SystemClock()))
         yield keepers
 
 
@@ -87,7 +82,11 @@ async def test_an_instance_killed_with_the_new_tokens_in_hand_costs_the_link_and
     await die(f"sqlite:///{database}", tmp_path, "after", ACCOUNT)
     clock = ManualClock(wall=datetime.now(UTC))
     clock.advance(LEASE_S)
-    survivor = TokenKeeper(documents, clock)
+
+    async def at_once(_seconds: float) -> None:
+        pass
+
+    survivor = TokenKeeper(documents, clock, sleep=at_once)
     with pytest.raises(RelinkRequired):
         await survivor.usable(ACCOUNT, maker.refresh)
     known = await survivor.health(ACCOUNT)

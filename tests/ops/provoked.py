@@ -65,7 +65,7 @@ class Stage:
         return self.post(action="connect", email=email, password="demo-password", hcaptcha=captcha, **fields)
 
     def link(self, email: str, **fields: str) -> str:
-        answered = self.connect(email, f"for-{email}-{fields}", **fields)
+        answered = self.connect(email, "-".join(("for", email, *fields.values())), **fields)
         assert answered.status_code == 200, answered.text
         account: str = answered.json()["result"]["account"]
         return account

@@ -16,6 +16,7 @@ from common.stores.documents import Documents
 from common.vault import Vault
 from functions.audit import AuditTrail
 from functions.command_record import Record, key_of, to_body
+from functions.token_record import next_order, order_of
 from ops.audit import main as audit
 from ops.backup_merge import is_newer
 from ops.backup_restore import Restore
@@ -80,10 +81,30 @@ def test_a_newer_token_is_never_set_back_and_an_older_one_gives_way(live: Place,
     for backup in backups:
         assert live.backup("restore", backup, "--into-live") == 0
         assert live.opened()[f"tokens/{anna}"]["refresh_token"] == f"refresh-{anna}-3"
+    lost(live, f"tokens/{anna}")
     rotated(live, anna, 1)
     for day in (0, 2, 3, 1):
         assert live.backup("restore", backups[day], "--into-live") == 0
     assert live.opened()[f"tokens/{anna}"]["refresh_token"] == f"refresh-{anna}-3"
+
+
+def test_a_newer_token_is_not_set_back_where_the_clock_of_who_wrote_it_is_behind(live: Place, file: Path) -> None:
+    (anna,) = filled(live, "anna")
+    rotated(live, anna, 3)
+    assert live.backup("create", file) == 0
+    rotated(live, anna, 2)
+    assert live.backup("restore", file, "--into-live") == 0
+    assert live.opened()[f"tokens/{anna}"]["refresh_token"] == f"refresh-{anna}-2"
+
+
+def test_tokens_of_before_there_was_an_order_go_by_the_time_of_their_rotation() -> None:
+    def tokens(day: int, **more: int) -> dict[str, Any]:
+        return {"rotated_at": f"2026-02-{day:02}T00:00:00+00:00", **more}
+
+    after_the_second = next_order(order_of(tokens(2)), LATER)
+    assert is_newer("tokens/acc_1", backup=tokens(2), stored=tokens(1))
+    assert not is_newer("tokens/acc_1", backup=tokens(1), stored=tokens(1))
+    assert not is_newer("tokens/acc_1", backup=tokens(2), stored=tokens(1, order=after_the_second))
 
 
 def test_an_account_that_must_be_linked_again_is_not_made_to_look_well(live: Place, file: Path) -> None:
@@ -364,6 +385,7 @@ def test_a_rotation_that_is_faster_wins(live: Place, file: Path) -> None:
     (anna,) = filled(live, "anna")
     rotated(live, anna, 2)
     assert live.backup("create", file) == 0
+    lost(live, f"tokens/{anna}")
     rotated(live, anna, 1)
 
     async def meddle(when: When, operation: str, key: str, documents: Documents, _vault: Vault) -> None:

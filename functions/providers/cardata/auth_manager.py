@@ -30,7 +30,8 @@ from functions.providers.cardata.failures import (
 )
 from functions.providers.cardata.transport import Reply, Request, Transport
 from functions.providers.port import Account, DeviceGrant, DevicePending
-from functions.tokens import TokenHealth, TokenKeeper, TokenSet
+from functions.providers.renewal import Trade
+from functions.tokens import ANSWER_WITHIN_S, TokenHealth, TokenKeeper, TokenSet
 
 AUTH_ORIGIN: Final = "https://customer.bmwgroup.com"
 SCOPE: Final = "authenticate_user openid cardata:api:read cardata:streaming:read"
@@ -71,11 +72,20 @@ class AuthManager:
     ``extra`` of its tokens holds ``gcid``, ``client_id`` and ``id_token``, the stream's password.
     """
 
-    def __init__(self, transport: Transport, tokens: TokenKeeper, clock: Clock, *, origin: str | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        tokens: TokenKeeper,
+        clock: Clock,
+        *,
+        origin: str | None = None,
+        renewal_timeout_s: float = ANSWER_WITHIN_S,
+    ) -> None:
         self._transport = transport
         self._tokens = tokens
         self._clock = clock
         self._origin = (origin or AUTH_ORIGIN).rstrip("/")
+        self._renewal_timeout_s = renewal_timeout_s
 
     async def begin(self, client_id: str) -> DeviceGrant:
         """Ask BMW for a code that the owner confirms in a browser.
@@ -155,7 +165,9 @@ class AuthManager:
             "refresh_token": old.refresh_token,
             "client_id": old.extra["client_id"],
         }
-        return self._tokens_of(await self._ask(AuthStage.REFRESH, _TOKEN, form), old.extra)
+        trade = Trade(self._renewal_timeout_s)
+        with trade.judged():
+            return self._tokens_of(await self._ask(AuthStage.REFRESH, _TOKEN, form, trade), old.extra)
 
     def _tokens_of(self, answer: Mapping[str, Any], before: Mapping[str, str]) -> TokenSet:
         given = {name: answer[name] for name in ("gcid", "id_token") if _is_text(answer.get(name))}
@@ -169,11 +181,15 @@ class AuthManager:
             extra=extra,
         )
 
-    async def _ask(self, stage: AuthStage, path: str, form: Mapping[str, str]) -> dict[str, Any]:
+    async def _ask(
+        self, stage: AuthStage, path: str, form: Mapping[str, str], trade: Trade | None = None
+    ) -> dict[str, Any]:
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         reply = await self._transport.send(
-            Request(path, "POST", self._origin + path, headers, urlencode(form).encode())
+            Request(path, "POST", self._origin + path, headers, urlencode(form).encode(), trade)
         )
+        if trade is not None:
+            trade.answered(reply.status)
         failure = auth_failure(stage, reply.status, reply.body, reply.headers)
         if failure is not None:
             raise failure

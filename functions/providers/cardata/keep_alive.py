@@ -98,6 +98,7 @@ async def keep_alive(settings: Settings, stream: StreamSettings, clock: Clock) -
     try:
         kept = await KeepAlive(StreamIndex(documents), cardata.auth, tokens, clock, events).run()
     finally:
+        await tokens.aclose()
         await cardata.provider.close()
         await documents.aclose()
     for outcome, count in (("renewed", kept.renewed), ("dead", kept.dead), ("failed", kept.failed)):

@@ -21,7 +21,7 @@ from functions.providers.cardata.transport import Transport
 from functions.providers.cardata.vehicle_manager import IMAGE_VIEWS, VehicleManager
 from functions.providers.pool import SILENT, Watch
 from functions.providers.port import Provider
-from functions.tokens import TokenKeeper
+from functions.tokens import ANSWER_WITHIN_S, TokenKeeper
 
 NAME: Final = "cardata"
 COMMANDS_ADVICE: Final = (
@@ -42,7 +42,7 @@ class CarData:
     streams: StreamWatch
 
 
-def assemble(
+def assemble(  # noqa: PLR0913 - collaborators and settings, each by its name
     *,
     tokens: TokenKeeper,
     documents: Documents,
@@ -51,6 +51,7 @@ def assemble(
     auth_origin: str | None = None,
     api_origin: str | None = None,
     request_timeout_s: float = 10.0,
+    renewal_timeout_s: float = ANSWER_WITHIN_S,
     watch: Watch = SILENT,
 ) -> CarData:
     """All of it, with one pool of connections. Touches no network; use it on one loop, and close it there.
@@ -59,7 +60,7 @@ def assemble(
     document store as the place of the latest signals; ``watch`` is told what goes out.
     """
     transport = Transport(clock=clock, timeout_s=request_timeout_s, watch=watch)
-    auth = AuthManager(transport, tokens, clock, origin=auth_origin)
+    auth = AuthManager(transport, tokens, clock, origin=auth_origin, renewal_timeout_s=renewal_timeout_s)
     ledger, garages = QuotaLedger(documents, clock), GarageBook(documents)
     rest = Rest(transport, auth, ledger, origin=api_origin)
     kept, streams = signals or DocumentSignals(documents), StreamWatch(documents)

@@ -56,15 +56,17 @@ class StreamApp:
     report: StreamReport
     intake: Intake
     cardata: CarData
+    tokens: TokenKeeper
     documents: Documents
     shared: Shared | None
     bus: Bus
 
     async def close(self) -> None:
-        """Release connections and files."""
+        """Write the tokens that are not yet written, then release connections and files."""
         await self.bus.aclose()
         if self.shared is not None:
             await self.shared.aclose()
+        await self.tokens.aclose()
         await self.cardata.provider.close()
         await self.documents.aclose()
 
@@ -163,7 +165,7 @@ def build(settings: Settings, stream: StreamSettings, clock: Clock) -> StreamApp
         hear=bus.fence,
     )
     report.watch(worker.states, lambda: intake.unsaved)
-    return StreamApp(worker, report, intake, cardata, documents, shared, bus)
+    return StreamApp(worker, report, intake, cardata, tokens, documents, shared, bus)
 
 
 async def serve(settings: Settings, stream: StreamSettings) -> None:

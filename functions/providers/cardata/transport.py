@@ -19,6 +19,7 @@ from functions.providers.pool import (
     Watch,
     bounded,
 )
+from functions.providers.renewal import Trade
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Request:
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     content: bytes = field(default=b"", repr=False)
+    trade: Trade | None = None
+    """Goes with a refresh token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ class Transport:
 
     async def _exchange(self, request: Request) -> Reply:
         try:
-            async with self._pool.answer(_outgoing(request)) as response:
+            patience_s = request.trade.patience_s if request.trade is not None else None
+            async with self._pool.answer(_outgoing(request), patience_s) as response:
                 body = await bounded(response.aiter_stream())
         except (TimeoutError, httpcore.TimeoutException) as error:
             raise CarDataTimeout from error
@@ -116,7 +120,8 @@ def _outgoing(request: Request) -> httpcore.Request:
     ]
     if request.content:
         headers.append(("Content-Length", str(len(request.content))))
-    return httpcore.Request(request.method, url, headers=headers, content=request.content)
+    extensions = {"trace": request.trade.trace} if request.trade is not None else {}
+    return httpcore.Request(request.method, url, headers=headers, content=request.content, extensions=extensions)
 
 
 def _host(url: httpcore.URL) -> str:

@@ -10,7 +10,8 @@ from functions.providers.mybmw.failures import Stage, translated
 from functions.providers.mybmw.session import Authentication, LoginAttempt, LoginRoute, Session
 from functions.providers.mybmw.transport import PooledTransport
 from functions.providers.port import Account, Credentials, Region
-from functions.tokens import TokenKeeper, TokenSet
+from functions.providers.renewal import Trade
+from functions.tokens import ANSWER_WITHIN_S, TokenKeeper, TokenSet
 
 MAX_CHINESE_PASSWORD_BYTES = 117
 """What BMW's RSA key of 1,024 bits can encrypt there (PKCS #1 v1.5)."""
@@ -37,12 +38,14 @@ class AuthManager:
         *,
         session_ttl_s: float = 86_400.0,
         max_sessions: int = 1_000,
+        renewal_timeout_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._transport = transport
         self._tokens = tokens
         self._clock = clock
         self._session_ttl_s = session_ttl_s
         self._max_sessions = max_sessions
+        self._renewal_timeout_s = renewal_timeout_s
         self._held: OrderedDict[str, _Held] = OrderedDict()
 
     async def log_in(self, credentials: Credentials) -> TokenSet:
@@ -82,8 +85,9 @@ class AuthManager:
 
     def _new_session(self, account: Account) -> Session:
         async def refresh(old: TokenSet) -> TokenSet:
-            attempt = LoginAttempt(account.region, LoginRoute(self._transport, Stage.REFRESH))
-            with translated():
+            trade = Trade(self._renewal_timeout_s)
+            attempt = LoginAttempt(account.region, LoginRoute(self._transport, Stage.REFRESH, trade))
+            with trade.judged(), translated():
                 return await attempt.refresh(old)
 
         async def usable(refused: str | None) -> TokenSet:

@@ -14,7 +14,7 @@ from functions.providers.mybmw.transport import PooledTransport
 from functions.providers.mybmw.vehicle_manager import IMAGE_VIEWS, VehicleManager
 from functions.providers.pool import SILENT, Watch
 from functions.providers.port import Provider
-from functions.tokens import TokenKeeper
+from functions.tokens import ANSWER_WITHIN_S, TokenKeeper
 
 NAME = "mybmw"
 
@@ -27,11 +27,13 @@ def build(
     request_timeout_s: float = 10.0,
     max_connections: int = 100,
     session_ttl_s: float = 86_400.0,
+    renewal_timeout_s: float = ANSWER_WITHIN_S,
     watch: Watch = SILENT,
 ) -> Provider:
     """BMW, with one pool of connections. Touches no network; use it on one loop, and ``close`` it there.
 
     ``origin`` (``http://127.0.0.1:8901``) stands in for all of BMW's servers; ``watch`` is told what goes out.
+    ``renewal_timeout_s`` is for the answer that brings new tokens, ``request_timeout_s`` for all others.
     """
     bind()
     # The library computes this for every client; its first time looks for network cards, with a subprocess if need be.
@@ -43,7 +45,7 @@ def build(
         max_connections=max_connections,
         watch=watch,
     )
-    auth = AuthManager(transport, tokens, clock, session_ttl_s=session_ttl_s)
+    auth = AuthManager(transport, tokens, clock, session_ttl_s=session_ttl_s, renewal_timeout_s=renewal_timeout_s)
     vehicles = VehicleManager(auth, clock)
     return Provider(
         name=NAME,

@@ -29,8 +29,9 @@ from bimmer_connected.models import GPSPosition
 from common.errors import InternalError
 from functions.providers.mybmw.endpoints import is_command
 from functions.providers.mybmw.failures import BMWInvalidReply, BMWRelinkRequired, Stage, failure_of
-from functions.providers.mybmw.transport import PooledTransport
+from functions.providers.mybmw.transport import PATIENCE, PooledTransport
 from functions.providers.port import Region
+from functions.providers.renewal import Trade
 from functions.tokens import TokenSet
 
 REGIONS = {
@@ -56,6 +57,8 @@ class LoginRoute:
     transport: PooledTransport
     stage: Stage
     """LOGIN or REFRESH."""
+    trade: Trade | None = None
+    """Goes with REFRESH."""
 
 
 class PooledLoginClient(MyBMWLoginClient):
@@ -72,9 +75,12 @@ class PooledLoginClient(MyBMWLoginClient):
         # The library's hook logs what BMW wrote. Ours raises on a 429 too, so its auth has none to sleep and retry on.
         self.event_hooks = {"response": [self._refuse]}
         self._stage = verify.stage
+        self._trade = verify.trade
 
     async def post(self, url: Any, **kwargs: Any) -> httpx.Response:  # noqa: ANN401 - handed on to httpx
         """Post, and solve China's captcha picture, which takes up to a second of computing, on another thread."""
+        if self._trade is not None:  # the only thing that a renewal posts is the refresh token
+            kwargs["extensions"] = {"trace": self._trade.trace, PATIENCE: self._trade.patience_s}
         response = await super().post(url, **kwargs)
         if url == AUTH_CHINA_CAPTCHA_URL:
             picture = response.json()["data"]["backGroundImg"]
@@ -85,6 +91,8 @@ class PooledLoginClient(MyBMWLoginClient):
         return response
 
     async def _refuse(self, response: httpx.Response) -> None:
+        if self._trade is not None:
+            self._trade.answered(response.status_code)
         if response.is_error:
             await response.aread()
             raise failure_of(response, self._stage_of(response.request.url.path))

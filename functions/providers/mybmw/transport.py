@@ -17,6 +17,7 @@ from functions.providers.mybmw.endpoints import is_command, template
 from functions.providers.mybmw.failures import BMWInvalidReply, BMWTimeout
 from functions.providers.pool import (
     BROKEN,
+    LEAVES,
     SILENT,
     AnswerTooLarge,
     NoFreeConnection,
@@ -26,7 +27,8 @@ from functions.providers.pool import (
 )
 from functions.providers.port import SendPermit
 
-_LEAVES = "http11.send_request_headers.started"
+PATIENCE = "patience_s"
+"""Extension of a request: how long to wait for its answer, where that is not as long as for any."""
 _MAYBE_TAKEN = frozenset({408, 425})
 """Statuses below 500 that do not prove a refusal."""
 
@@ -50,7 +52,7 @@ class Passage:
         Before that a request waits for a free connection and for the handshake; a permit checked sooner could have
         expired by the time anything leaves.
         """
-        if event == _LEAVES:
+        if event == LEAVES:
             if self._abandoned:
                 raise BMWTimeout
             self._permit.take()
@@ -161,7 +163,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     async def _exchange(self, request: httpx.Request, passage: Passage | None) -> httpx.Response:
         try:
-            async with self._pool.answer(self._forwarded(request, passage)) as response:
+            patience_s = request.extensions.get(PATIENCE)
+            async with self._pool.answer(self._forwarded(request, passage), patience_s) as response:
                 if passage is not None:
                     passage.answered(response.status)
                 return await _read(response)

@@ -5,6 +5,7 @@ import base64
 import hashlib
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,9 @@ from common.errors import (
 )
 from functions.providers.cardata.auth_manager import ends_soon, is_keep_alive_due, link_ends_at
 from functions.providers.cardata.failures import BAD_CLIENT, CODE_DEAD, DENIED
+from functions.providers.cardata.provider import assemble
 from functions.providers.port import DeviceGrant, DevicePending
-from functions.tokens import TokenHealth, TokenSet
+from functions.tokens import LEASE_S, RenewalPending, TokenHealth, TokenSet
 from tests.providers.cardata.harness import NOON, Bench
 
 TOKEN, DEVICE = "oauth/token", "device/code"
@@ -271,6 +273,46 @@ async def test_a_failure_of_bmws_does_not_end_the_link(bench: Bench) -> None:
     with pytest.raises(UpstreamError):
         await bench.cardata.auth.usable(bench.account)
     assert (await bench.cardata.auth.usable(bench.account)).access_token
+
+
+async def test_an_answer_with_new_tokens_is_waited_for_longer_than_any_other(bench: Bench) -> None:
+    await bench.link()
+    bench.advance(3_600)
+    impatient = assemble(
+        tokens=bench.keeper,
+        documents=bench.documents,
+        clock=bench.clock,
+        auth_origin=bench.sandbox.origin,
+        request_timeout_s=0.3,
+    )
+    bench.sandbox.fault(match={"path": TOKEN}, fault="slow", when="after", delay_ms=700, times=1)
+
+    assert (await impatient.auth.usable(bench.account)).access_token
+    await impatient.provider.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "reset_after"},
+        {"fault": "truncated"},
+        {"fault": "missing", "fields": ["refresh_token"]},
+        {"fault": "status", "status": 502},
+    ],
+)
+async def test_a_refresh_token_that_bmw_may_have_taken_is_not_shown_again_before_the_lease_ends(
+    bench: Bench, fault: dict[str, Any]
+) -> None:
+    await bench.link()
+    bench.advance(3_600)
+    bench.sandbox.fault(match={"path": TOKEN}, times=1, **fault)
+
+    with pytest.raises(ApiError) as caught:
+        await bench.cardata.auth.usable(bench.account)
+    assert caught.value.retry_after_s == LEASE_S
+    with pytest.raises(RenewalPending):
+        await bench.cardata.auth.usable(bench.account)
+    assert [name for name, _, _ in bench.requests] == ["/gcdm/oauth/token"]
 
 
 async def health(bench: Bench) -> TokenHealth:

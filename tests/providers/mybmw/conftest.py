@@ -50,13 +50,17 @@ def request_timeout_s() -> float:
 async def bmw(
     sandbox: RunningSandbox, documents: Documents, clock: ManualClock, request_timeout_s: float
 ) -> AsyncIterator[Bmw]:
-    keeper = TokenKeeper(documents, clock)
+    async def sleep(seconds: float) -> None:
+        clock.advance(seconds)
+
+    keeper = TokenKeeper(documents, clock, sleep=sleep)
     requests: list[tuple[str, str, float]] = []
     provider = build(
         tokens=keeper,
         clock=clock,
         origin=sandbox.origin,
         request_timeout_s=request_timeout_s,
+        renewal_timeout_s=request_timeout_s,
         watch=Watch(lambda *request: requests.append(request)),
     )
     yield Bmw(provider, sandbox, keeper, clock, requests)

@@ -35,7 +35,7 @@ from functions.providers.mybmw.provider import build
 from functions.providers.mybmw.session import LoginAttempt, LoginRoute
 from functions.providers.mybmw.transport import PooledTransport
 from functions.providers.port import Account, Region
-from functions.tokens import TokenKeeper, TokenSet
+from functions.tokens import LEASE_S, RenewalPending, TokenKeeper, TokenSet
 from sandbox.mybmw_png import png
 from sandbox.process import RunningSandbox
 from tests.providers.mybmw.harness import IMPATIENT, PASSWORD, USER, Bmw, credentials, vehicle
@@ -410,3 +410,88 @@ async def test_a_server_that_cannot_be_reached_is_an_outage(bmw: Bmw) -> None:
 async def test_credentials_are_not_shown() -> None:
     assert PASSWORD not in repr(credentials())
     assert USER not in repr(credentials())
+
+
+# --- renewals whose answer does not come ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("region", [Region.REST_OF_WORLD, Region.CHINA])
+async def test_an_answer_with_new_tokens_is_waited_for_longer_than_any_other(
+    bmw: Bmw, clock: ManualClock, region: Region
+) -> None:
+    impatient = build(tokens=bmw.keeper, clock=clock, origin=bmw.sandbox.origin, request_timeout_s=0.3)
+    account = Account("acc_1", "mybmw", region)
+    await bmw.link(
+        MOBILE if region is Region.CHINA else USER, region="cn" if region is Region.CHINA else "row", lives_s=0
+    )
+    bmw.sandbox.fault(match={"path": TOKEN}, fault="slow", when="after", delay_ms=700, times=1)
+
+    await impatient.reads.read_vehicle(account, vehicle())
+
+    assert bmw.sandbox.stats()["refreshes"] == 1
+    await impatient.close()
+
+
+@IMPATIENT
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"fault": "hang"},
+        {"fault": "reset"},
+        {"fault": "status", "status": 504},
+        {"fault": "malformed", "perform": False},
+        {"fault": "truncated", "perform": False},
+    ],
+)
+async def test_a_refresh_token_that_bmw_may_have_taken_is_not_shown_again_before_the_lease_ends(
+    bmw: Bmw, fault: dict[str, Any]
+) -> None:
+    await bmw.link(lives_s=0)
+    bmw.sandbox.fault(match={"path": TOKEN}, **fault)
+
+    with pytest.raises(ApiError) as caught:
+        await bmw.provider.reads.read_vehicle(bmw.account, vehicle())
+    assert caught.value.retry_after_s is not None
+    assert caught.value.retry_after_s > 20, "any retry would come before the read's deadline"
+    bmw.sandbox.clear_faults()
+    other = TokenKeeper(bmw.keeper._documents, bmw.clock, sleep=bmw.keeper._sleep)
+    for keeper in (bmw.keeper, other):
+        with pytest.raises(RenewalPending):
+            await keeper.usable("acc_1", _no_refresh)
+    assert bmw.asked(TOKEN) == 1
+
+    bmw.clock.advance(LEASE_S)
+    await bmw.provider.reads.read_vehicle(bmw.account, vehicle())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"path": CONFIG, "fault": "reset"},
+        {"path": CONFIG, "fault": "malformed"},
+        {"path": TOKEN, "fault": "status", "status": 503},
+        {"path": TOKEN, "fault": "status", "status": 429},
+        {"path": TOKEN, "fault": "status", "status": 401, "body": "<html>"},
+    ],
+)
+async def test_a_refresh_token_that_bmw_has_not_taken_may_be_shown_again_at_once(
+    bmw: Bmw, fault: dict[str, Any]
+) -> None:
+    await bmw.link(lives_s=0)
+    bmw.sandbox.fault(match={"path": fault.pop("path")}, times=1, **fault)
+
+    with pytest.raises(ApiError):
+        await bmw.provider.reads.read_vehicle(bmw.account, vehicle())
+    await bmw.provider.reads.read_vehicle(bmw.account, vehicle())
+
+    assert bmw.sandbox.stats()["refreshes"] == 1
+
+
+async def test_a_refresh_token_that_never_left_may_be_shown_again_at_once(bmw: Bmw) -> None:
+    await bmw.link(lives_s=0)
+    unreachable = build(tokens=bmw.keeper, clock=bmw.clock, origin="http://127.0.0.1:1")
+
+    with pytest.raises(UpstreamError):
+        await unreachable.reads.read_vehicle(bmw.account, vehicle())
+    await unreachable.close()
+    await bmw.provider.reads.read_vehicle(bmw.account, vehicle())
