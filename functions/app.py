@@ -208,6 +208,7 @@ def build(
         step_up=StepUp(
             documents, clock, confirm=frozenset(settings.confirm_commands), caps_per_hour=settings.command_caps
         ),
+        links=links,
         upstream=upstream,
         vehicles=vehicles,
         clock=clock,

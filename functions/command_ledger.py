@@ -92,6 +92,11 @@ class CommandLedger:
             await self._after(current, advanced)
             return advanced
 
+    async def erase(self, record: Record) -> None:
+        """Delete the record of a command that was never sent, for its account has ended."""
+        await needs_loop()
+        await self._documents.delete(key_of(record.id))
+
     async def _after(self, before: Record, record: Record) -> None:
         self._observe(record)
         # The record is what counts and it is written: what follows from it must not hide it.

@@ -26,6 +26,7 @@ from typing import Any
 from common import errors
 from common.clock import Clock
 from common.errors import (
+    AccountNotFound,
     ApiError,
     CommandNotFound,
     IdempotencyInFlight,
@@ -42,7 +43,7 @@ from functions.command_outcome import STATE, UNKNOWN_NOTE, CommandOutcomes, ends
 from functions.command_record import Record
 from functions.command_slot import CommandSlots
 from functions.idempotency import Claim, IdempotencyClaims, digest_of, fingerprint
-from functions.links import Link
+from functions.links import Link, LinkBook
 from functions.providers.port import Command, Outcome, Receipt, SendCommands, Vehicle
 from functions.send_permit import Expired, OneSend
 from functions.step_up import StepUp
@@ -78,6 +79,7 @@ class CommandManager:
         claims: IdempotencyClaims,
         slots: CommandSlots,
         step_up: StepUp,
+        links: LinkBook,
         upstream: Upstream,
         vehicles: VehicleManager,
         clock: Clock,
@@ -89,6 +91,7 @@ class CommandManager:
         self._claims = claims
         self._slots = slots
         self._step_up = step_up
+        self._links = links
         self._upstream = upstream
         self._vehicles = vehicles
         self._clock = clock
@@ -111,7 +114,7 @@ class CommandManager:
             problem = "This deployment takes commands only with an Idempotency-Key header."
             raise ValidationFailed(details={"fields": [{"path": "Idempotency-Key", "problem": problem}]})
         await needs_loop()
-        permit = OneSend(self._clock, self._ttl_s)
+        permit = OneSend(self._clock, self._ttl_s, lambda: self._still_linked(link))
         record = self._record(link, vehicle, command, permit, key)
         claim = await self._claims.claim(record, key)
         if not claim.is_ours:
@@ -214,6 +217,8 @@ class CommandManager:
         self, link: Link, vehicle: Vehicle, sender: SendCommands, document: Document, record: Record, permit: OneSend
     ) -> Record:
         try:
+            # Before tokens are asked for; the permit asks again as the bytes leave.
+            await permit.recheck()
             receipt = await self._upstream.once(
                 link.account, "command", lambda: sender.send(link.account, vehicle, record.command, permit)
             )
@@ -221,6 +226,10 @@ class CommandManager:
             # A copy: those who waited for one renewal of the tokens share one exception.
             error = copy.copy(failure) if isinstance(failure, ApiError) else InternalError()
             await self._conclude(document, record, error, permit)
+            if isinstance(error, AccountNotFound) and not error.may_have_succeeded:
+                # Written after the account's end, it would outlive it.
+                with contextlib.suppress(StoreUnavailable):
+                    await self._ledger.erase(record)
             raise error from failure
         finally:
             # What is cached was read before the command; what it did to the car has yet to be seen.
@@ -240,6 +249,10 @@ class CommandManager:
             lost.may_have_succeeded = True
             lost.details = {**lost.details, "command_id": record.id}
             raise
+
+    async def _still_linked(self, link: Link) -> None:
+        """Raise AccountNotFound where a disconnect has begun, at whichever instance."""
+        await self._links.find(link.principal, link.account.id)
 
     async def _conclude(self, document: Document, record: Record, error: ApiError, permit: OneSend) -> None:
         """Write down how a failed send ended, and tell the caller through the error."""

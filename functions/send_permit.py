@@ -1,5 +1,6 @@
 """Leave to send one command once."""
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from common.clock import Clock
@@ -12,16 +13,28 @@ class Expired(UpstreamTimeout):
     vote = Vote.NONE
 
 
-class OneSend:
-    """Leave for one send, before a time. See :class:`functions.providers.port.SendPermit`."""
+async def _still_wanted() -> None:
+    pass
 
-    def __init__(self, clock: Clock, ttl_s: float) -> None:
+
+class OneSend:
+    """Leave for one send, before a time. See :class:`functions.providers.port.SendPermit`.
+
+    ``recheck`` raises an ApiError where the command must not be sent any more.
+    """
+
+    def __init__(self, clock: Clock, ttl_s: float, recheck: Callable[[], Awaitable[None]] = _still_wanted) -> None:
         self._clock = clock
+        self._recheck = recheck
         self._until_s = clock.monotonic() + ttl_s
         self.expires_at = clock.utc() + timedelta(seconds=ttl_s)
         self.in_doubt = False
         """A request is or was on its way, and nothing proves that it had no effect."""
         self.sent_at: datetime | None = None
+
+    async def recheck(self) -> None:
+        """Ask whether the command is still wanted."""
+        await self._recheck()
 
     def take(self) -> None:
         """Spend the permit."""

@@ -129,10 +129,14 @@ class Progress:
 class SendPermit(Protocol):
     """Leave to send one command request, enforced below the maker's library.
 
-    The provider's transport calls :meth:`take` right before the bytes of a command leave, each time they would;
-    it raises when the budget is spent or the command has expired. :meth:`refused` gives the permit back after the
-    maker provably did not accept (connection never opened, or 401 before execution).
+    The provider's transport calls :meth:`recheck` and then :meth:`take` right before the bytes of a command leave,
+    each time they would; they raise when the budget is spent, the command has expired or the account has ended. :meth:`refused`
+    gives the permit back after the maker provably did not accept (connection never opened, or 401 before execution).
     """
+
+    async def recheck(self) -> None:
+        """Ask the store once more; raises :class:`common.errors.ApiError` where nothing may be sent any more."""
+        ...
 
     def take(self) -> None:
         """Spend the permit; raises :class:`common.errors.ApiError` when there is none to spend."""

@@ -11,6 +11,7 @@ import pytest
 
 from common.clock import ManualClock
 from common.errors import (
+    AccountNotFound,
     ApiError,
     CircuitOpen,
     CommandNotFound,
@@ -173,6 +174,11 @@ def refused(error: Exception) -> Callable[[SendPermit], Receipt]:
     return send
 
 
+def accepted(permit: SendPermit) -> Receipt:
+    permit.take()
+    return Receipt(Outcome.ACCEPTED, "event-1")
+
+
 def twice(permit: SendPermit) -> Receipt:
     permit.take()
     permit.take()
@@ -331,7 +337,7 @@ async def test_a_store_that_fails_after_a_failed_send_does_not_hide_the_makers_e
 @pytest.mark.parametrize(
     ("send", "raised", "doubt"),
     [
-        (Receipt(Outcome.ACCEPTED, "event-1"), CommandNotFound, True),
+        (accepted, CommandNotFound, True),
         (after(UpstreamError(may_have_succeeded=True)), UpstreamError, True),
         (before(UpstreamError()), UpstreamError, False),
     ],
@@ -349,3 +355,44 @@ async def test_an_account_that_ends_while_its_command_is_sent_does_not_hide_what
     assert failed.value.may_have_succeeded is doubt
     assert "command_id" in failed.value.details
     assert await driver.world.traces() == []
+
+
+@pytest.mark.parametrize("step", ["read_vehicle", "send"])
+async def test_no_command_is_sent_once_a_disconnect_has_begun_at_another_instance(
+    driver: Driver, second: Driver, maker: FakeMaker, step: str
+) -> None:
+    async def disconnect() -> None:
+        del maker.before[step]
+        await second.world.accounts.disconnect(second.link)
+
+    maker.before[step] = disconnect
+    with pytest.raises(AccountNotFound) as failed:
+        await driver.request("unlock")
+    assert not failed.value.may_have_succeeded
+    assert maker.sent == []
+    assert await driver.world.traces() == []
+
+
+async def test_a_command_whose_account_has_ended_is_concluded_as_never_sent(
+    driver: Driver, second: Driver, maker: FakeMaker
+) -> None:
+    async def begin_to_disconnect() -> None:
+        await second.world.links.end(second.link)
+
+    maker.before["read_vehicle"] = begin_to_disconnect
+    with pytest.raises(AccountNotFound):
+        await driver.request("unlock")
+    assert [record.state for record in driver.world.seen] == ["failed"]
+    assert await driver.world.documents.list("slots") == []
+
+
+async def test_a_link_that_cannot_be_read_again_sends_nothing(
+    driver: Driver, maker: FakeMaker, tapped: TappedDocuments
+) -> None:
+    async def fail_after_the_record(when: When, operation: str, key: str) -> None:
+        if (when, operation) == (When.AFTER, "create") and key.startswith("commands/"):
+            tapped.tap = failing(1, "get", "links/")
+
+    tapped.tap = fail_after_the_record
+    error, record = await driver.failing(StoreUnavailable, name="unlock")
+    assert (record.state, error.may_have_succeeded, maker.sent) == ("failed", False, [])

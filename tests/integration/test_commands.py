@@ -1,12 +1,13 @@
 """Commanding a car, with the simulated maker counting what it really received."""
 
+import threading
 from typing import Any
 
 import pytest
 
 from common.clock import ManualClock
 from sandbox.process import RunningSandbox
-from tests.integration.conftest import IX, M340I, Api, MakeApi
+from tests.integration.conftest import IX, M340I, Answered, Api, MakeApi
 
 ONE = "one@example.com"
 
@@ -221,3 +222,22 @@ def test_a_command_that_nobody_sent_is_not_found(api: Api) -> None:
     api.connect()
     unknown = api.post(action="command_status", params={"command_id": f"cmd_{'A' * 22}_{'B' * 22}"})
     assert (unknown.status, unknown.error["code"]) == (404, "COMMAND_NOT_FOUND")
+
+
+def test_a_disconnect_that_was_answered_is_followed_by_no_command_of_another_instance(
+    make_api: MakeApi, sandbox: RunningSandbox
+) -> None:
+    one, other = make_api(), make_api()
+    account = one.connect()
+    other.post(action="vehicles", account=account)
+    sandbox.fault(match={"path": "vehicles/state"}, fault="slow", delay_ms=800)
+    answers: list[Answered] = []
+    unlocking = threading.Thread(target=lambda: answers.append(other.post(action="unlock", account=account)))
+    unlocking.start()
+    while not sandbox.stats()["in_flight"]:
+        pass
+    assert one.post(action="disconnect", account=account).status == 200
+    assert unlocking.is_alive()
+    unlocking.join()
+    assert (answers[0].status, answers[0].error["code"]) == (404, "ACCOUNT_NOT_FOUND")
+    assert commands_received(sandbox) == 0

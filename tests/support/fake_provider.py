@@ -168,6 +168,7 @@ class FakeMaker:
             receipt: Receipt = scripted(permit)
             self.sent.append((command.name, command.params))
             return receipt
+        await permit.recheck()
         permit.take()
         self.sent.append((command.name, command.params))
         return scripted if scripted is not None else Receipt(Outcome.ACCEPTED, "event-1")

@@ -199,6 +199,7 @@ def build_world(
         claims=IdempotencyClaims(documents, clock),
         slots=slots,
         step_up=step_up,
+        links=links,
         upstream=upstream,
         vehicles=vehicles,
         clock=clock,

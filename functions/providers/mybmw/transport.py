@@ -53,6 +53,7 @@ class Passage:
         expired by the time anything leaves.
         """
         if event == LEAVES:
+            await self._permit.recheck()
             if self._abandoned:
                 raise BMWTimeout
             self._permit.take()

@@ -12,7 +12,7 @@ import pytest
 from bimmer_connected.tests import ALL_CHARGING_SETTINGS, ALL_PROFILES, ALL_STATES
 
 from common.clock import ManualClock
-from common.errors import ApiError
+from common.errors import AccountNotFound, ApiError
 from functions.providers.mybmw.mapping import to_snapshot, to_vehicle
 from functions.providers.mybmw.provider import build
 from functions.providers.port import (
@@ -57,6 +57,12 @@ class Permit:
 
     left: int = 1
     log: list[str] = field(default_factory=list)
+    ended: bool = False
+    """The account has ended since the command was begun."""
+
+    async def recheck(self) -> None:
+        if self.ended:
+            raise AccountNotFound
 
     def take(self) -> None:
         self.log.append("take")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from common.clock import ManualClock, SystemClock
-from common.errors import InternalError, UpstreamInvalid
+from common.errors import AccountNotFound, InternalError, UpstreamInvalid
 from functions.providers.mybmw.transport import PooledTransport, sending
 from functions.providers.pool import MAX_BODY_BYTES, Watch
 from sandbox.process import RunningSandbox
@@ -225,6 +225,18 @@ async def test_reads_need_no_permit_and_spend_none(transport: PooledTransport) -
         await transport.handle_async_request(get())
 
     assert permit.log == []
+
+
+async def test_a_command_whose_account_has_ended_by_the_time_that_it_would_leave_does_not_leave(
+    transport: PooledTransport, sandbox: RunningSandbox
+) -> None:
+    permit = Permit(ended=True)
+
+    with sending(permit) as passage, pytest.raises(AccountNotFound):
+        await transport.handle_async_request(post())
+
+    assert (permit.log, passage.in_doubt) == ([], False)
+    assert sandbox.stats()["requests_total"] == 0
 
 
 async def test_each_sending_spends_the_permit_and_none_is_sent_without(
