@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         3, gt=0, le=10, description="How often a failing read is tried, the first time included."
     )
     command_ttl_s: float = Field(
-        30, gt=0, le=30, description="Nothing of a command is sent later than this after it was accepted, seconds."
+        30, gt=0, le=30, description="Nothing of a command is sent later than this after its request came, seconds."
     )
     poll_interval_s: float = Field(2, gt=0, description="Pause between two questions for a command's outcome, seconds.")
     confirm_window_s: float = Field(

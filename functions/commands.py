@@ -99,14 +99,24 @@ class CommandManager:
         self._require_key = require_key
 
     async def send(
-        self, link: Link, vehicle: Vehicle, command: Command, *, wait_s: float, key: str | None, code: str | None
+        self,
+        link: Link,
+        vehicle: Vehicle,
+        command: Command,
+        *,
+        wait_s: float,
+        key: str | None,
+        code: str | None,
+        arrived_s: float | None = None,
     ) -> Sent:
         """Send a command once, or answer with what an identical request already did; wait up to ``wait_s``.
 
-        ``key`` is the caller's Idempotency-Key, ``code`` the confirmation from a dry run.
+        ``key`` is the caller's Idempotency-Key, ``code`` the confirmation from a dry run, ``arrived_s`` when the
+        request came, on the monotonic clock: its time to be sent counts from then.
 
         Raises before anything is sent: ValidationFailed, IdempotencyMismatch, IdempotencyInFlight, NotSupported,
-        PreconditionFailed, ConfirmationRequired, RateLimitExceeded, CommandInProgress, StoreUnavailable. Afterwards
+        PreconditionFailed, ConfirmationRequired, RateLimitExceeded, CommandInProgress, StoreUnavailable, Expired,
+        AccountNotFound. Afterwards
         the maker's error, with the command's id in ``details`` and ``may_have_succeeded`` where that cannot be
         excluded.
         """
@@ -114,7 +124,7 @@ class CommandManager:
             problem = "This deployment takes commands only with an Idempotency-Key header."
             raise ValidationFailed(details={"fields": [{"path": "Idempotency-Key", "problem": problem}]})
         await needs_loop()
-        permit = OneSend(self._clock, self._ttl_s, lambda: self._still_linked(link))
+        permit = OneSend(self._clock, self._ttl_s, lambda: self._still_linked(link), arrived_s=arrived_s)
         record = self._record(link, vehicle, command, permit, key)
         claim = await self._claims.claim(record, key)
         if not claim.is_ours:
@@ -195,6 +205,7 @@ class CommandManager:
         self, link: Link, vehicle: Vehicle, record: Record, claim: Claim, permit: OneSend, code: str | None
     ) -> Record:
         try:
+            permit.check()
             sender = self._outcomes.sender(link)
             snapshot = (await self._vehicles.snapshot(link, vehicle, ANY_AGE)).value
             sender.check(record.command, snapshot)

@@ -111,17 +111,18 @@ class Dispatcher:
             raise InsufficientScope(details={"scope": spec.scope.value})
         params = _params(spec, envelope)
         if spec.target is Target.NOTHING:
-            return Call(envelope, params, caller, key, serve_part=functools.partial(self._serve_part, trail))
+            serve_part = functools.partial(self._serve_part, trail)
+            return Call(envelope, params, caller, key, serve_part=serve_part, arrived_s=trail.arrived_s)
         trail.link = link = await self._link(envelope, caller)
         await self._limits.admit_account(link.account.id, spec.kind, trail.tally)
         if spec.kind is Kind.COMMAND:
             # Another instance may have disconnected the account since this one looked.
             link = await self._services.accounts.by_id(caller.principal, link.account.id, max_age_s=0)
         if spec.target is Target.ACCOUNT:
-            return Call(envelope, params, caller, key, link)
+            return Call(envelope, params, caller, key, link, arrived_s=trail.arrived_s)
         vehicle = await self._vehicle(link, envelope.vin, cache_only=envelope.cache_only)
         trail.vin = vehicle.vin
-        return Call(envelope, params, caller, key, link, vehicle)
+        return Call(envelope, params, caller, key, link, vehicle, arrived_s=trail.arrived_s)
 
     async def _find_link(self, envelope: Envelope, caller: Caller) -> Link:
         if envelope.account is not None:

@@ -56,7 +56,7 @@ class Pipeline:
         """The reply to a request. Raises nothing."""
         started_s = self._clock.monotonic()
         headers = request.headers
-        trail = Trail(request_id(headers.get("x-request-id")), self._tracing.begin(headers))
+        trail = Trail(request_id(headers.get("x-request-id")), self._tracing.begin(headers), started_s)
         try:
             reply = await self._route(request, trail)
         except ApiError as error:

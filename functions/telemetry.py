@@ -26,6 +26,8 @@ class Trail:
 
     request_id: str
     trace: TraceContext
+    arrived_s: float
+    """When the request came, on the monotonic clock."""
     action: str = "unknown"
     caller: Caller | None = None
     link: Link | None = None

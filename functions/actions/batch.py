@@ -3,39 +3,72 @@
 import asyncio
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from common.loops import needs_loop
 from functions.actions.reads import READS
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Part, Services, Target
-from functions.contract import BatchParams, BatchPart, Envelope, ReadParams
+from functions.contract import MAX_WAIT_S, BatchParams, BatchPart, Envelope, ReadParams
 
 _AT_ONCE = 8
 """Vehicles of one batch that are asked about at the same time: a batch must not starve everybody else."""
+_FAILED_FETCH = frozenset({429, *range(500, 600)})
 _OF_THE_SNAPSHOT = frozenset(row.name for row in READS if row.params is ReadParams)
 
 
-async def _batch(_services: Services, call: Call) -> Answer:
+class _Lane:
+    """What the parts of one vehicle share. The batch is one request, which came at ``arrived_s``, monotonic."""
+
+    def __init__(self, arrived_s: float) -> None:
+        self._waits_end_s = arrived_s + MAX_WAIT_S
+        self._since_s = arrived_s
+        """What was read from here on is as fresh as anything that the batch asks for."""
+        self._has_read = False
+        self._has_failed = False
+
+    def fields(self, part: BatchPart, now_s: float) -> dict[str, Any]:
+        """The part as a request of its own, without what the parts before it have seen to."""
+        fields = part.model_dump(exclude={"idempotency_key"}, exclude_unset=True)
+        if part.wait_s:
+            fields["wait_s"] = min(part.wait_s, max(0.0, self._waits_end_s - now_s))
+        if part.action in _OF_THE_SNAPSHOT and (part.fresh or part.max_age_s is not None):
+            if self._has_read:
+                fields.pop("fresh", None)
+                fields.pop("max_age_s", None)
+            elif self._has_failed:
+                # So that the failure which is remembered answers, and nothing that was read before the batch.
+                fields.pop("fresh", None)
+                fields["max_age_s"] = max(part.max_age_s or 0.0, now_s - self._since_s)
+        return fields
+
+    def note(self, part: BatchPart, answered: Part, now_s: float) -> None:
+        """How a part ended."""
+        if part.action not in _OF_THE_SNAPSHOT:
+            # A command may have changed the car.
+            self._has_read, self._has_failed, self._since_s = False, False, now_s
+        elif answered.status in _FAILED_FETCH:
+            self._has_failed = True
+        elif answered.status == 200 and not part.params.get("explain"):
+            reads_now = part.fresh or part.max_age_s == 0
+            self._has_read = self._has_read or reads_now or not answered.body["meta"]["cached"]
+
+
+async def _batch(services: Services, call: Call) -> Answer:
     await needs_loop()
     if call.serve_part is None:
         raise LookupError("the dispatcher gives every call without a target the means to serve parts")
     params: BatchParams = call.params
-    lanes, serve = asyncio.Semaphore(_AT_ONCE), call.serve_part
+    lanes, serve, clock = asyncio.Semaphore(_AT_ONCE), call.serve_part, services.clock
+    arrived_s = clock.monotonic() if call.arrived_s is None else call.arrived_s
 
-    async def run(lane: Sequence[tuple[int, BatchPart]]) -> list[tuple[int, Part]]:
-        done, just_read = [], False
+    async def run(parts: Sequence[tuple[int, BatchPart]]) -> list[tuple[int, Part]]:
+        done, lane = [], _Lane(arrived_s)
         async with lanes:
-            for index, part in lane:
-                reads = part.action in _OF_THE_SNAPSHOT
-                fields = part.model_dump(exclude={"idempotency_key"}, exclude_unset=True)
-                if just_read and reads:
-                    # The batch is one request: what it has just read is as fresh as anything that it asks for.
-                    fields.pop("fresh", None)
-                answered = await serve(Envelope.model_validate(fields), call.caller, _key(call, part, index))
+            for index, part in parts:
+                envelope = Envelope.model_validate(lane.fields(part, clock.monotonic()))
+                answered = await serve(envelope, call.caller, _key(call, part, index))
+                lane.note(part, answered, clock.monotonic())
                 done.append((index, answered))
-                if not reads:
-                    just_read = False  # a command may have changed the car
-                elif part.fresh and not part.params.get("explain"):
-                    just_read = answered.status == 200
         return done
 
     async with asyncio.TaskGroup() as group:

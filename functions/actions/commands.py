@@ -22,7 +22,13 @@ async def _send(services: Services, call: Call, name: CommandName) -> Answer:
     if params.dry_run:
         return Answer(await services.commands.dry_run(link, vehicle, command))
     sent = await services.commands.send(
-        link, vehicle, command, wait_s=call.envelope.wait_s, key=call.idempotency_key, code=params.confirm
+        link,
+        vehicle,
+        command,
+        wait_s=call.envelope.wait_s,
+        key=call.idempotency_key,
+        code=params.confirm,
+        arrived_s=call.arrived_s,
     )
     return _answer(call, sent.record, deduplicated=sent.deduplicated)
 

@@ -75,6 +75,8 @@ class Call(NamedTuple):
     vehicle: Vehicle | None = None
     serve_part: ServePart | None = None
     """How a batch performs its parts; given to calls without a target."""
+    arrived_s: float | None = None
+    """When the request came, a batch's parts with it, on the monotonic clock; ``None``: just now."""
 
 
 class Source(NamedTuple):

@@ -130,8 +130,9 @@ class SendPermit(Protocol):
     """Leave to send one command request, enforced below the maker's library.
 
     The provider's transport calls :meth:`recheck` and then :meth:`take` right before the bytes of a command leave,
-    each time they would; they raise when the budget is spent, the command has expired or the account has ended. :meth:`refused`
-    gives the permit back after the maker provably did not accept (connection never opened, or 401 before execution).
+    each time they would; they raise when the budget is spent, the command has expired or the account has ended.
+    :meth:`refused` gives the permit back after the maker provably did not accept (connection never opened, or 401
+    before execution).
     """
 
     async def recheck(self) -> None:

@@ -396,3 +396,19 @@ async def test_a_link_that_cannot_be_read_again_sends_nothing(
     tapped.tap = fail_after_the_record
     error, record = await driver.failing(StoreUnavailable, name="unlock")
     assert (record.state, error.may_have_succeeded, maker.sent) == ("failed", False, [])
+
+
+async def test_a_command_whose_request_came_too_long_ago_is_refused_before_anything_is_asked(
+    driver: Driver, maker: FakeMaker, clock: ManualClock
+) -> None:
+    command, arrived_s = Command(CommandName.UNLOCK), clock.monotonic()
+
+    clock.advance(COMMAND_TTL_S)
+    with pytest.raises(Expired) as refused:
+        await driver.world.commands.send(
+            driver.link, driver.vehicle, command, wait_s=0, key="a-key", code=None, arrived_s=arrived_s
+        )
+    assert not refused.value.may_have_succeeded
+    assert (maker.calls["read_vehicle"], maker.calls["send"], await driver.stored()) == (0, 0, [])
+    # The key is free: nothing was sent with it.
+    assert not (await driver.request("unlock", key="a-key")).deduplicated

@@ -65,3 +65,15 @@ def test_a_wall_clock_set_forward_ends_it_too_because_the_record_says_when_it_ex
 def test_running_out_of_time_says_nothing_about_the_maker() -> None:
     assert issubclass(Expired, UpstreamTimeout)
     assert Expired.vote is Vote.NONE
+
+
+def test_the_time_counts_from_when_the_request_came(clock: ManualClock) -> None:
+    arrived_s = clock.monotonic()
+    clock.advance(20)
+    permit = OneSend(clock, 30, arrived_s=arrived_s)
+    assert (permit.expires_at - clock.utc()).total_seconds() == 10
+    clock.advance(9)
+    permit.check()
+    clock.advance(1)
+    with pytest.raises(Expired):
+        permit.take()

@@ -1,9 +1,13 @@
 """Several requests in one: the same answers as one by one, for less."""
 
+import threading
 from typing import Any
 
+import pytest
+
+from common.clock import ManualClock
 from sandbox.process import RunningSandbox
-from tests.integration.conftest import IX, M340I, Answered, Api
+from tests.integration.conftest import IX, M340I, Answered, Api, MakeApi
 
 
 def batch(api: Api, *requests: dict[str, Any], headers: dict[str, str] | None = None) -> Answered:
@@ -42,14 +46,56 @@ def test_twenty_reads_of_one_vehicle_cost_one_fetch(api: Api, sandbox: RunningSa
     assert fetches(sandbox) - before == 1
 
 
-def test_twenty_fresh_reads_of_one_vehicle_cost_one_fetch_too(api: Api, sandbox: RunningSandbox) -> None:
+@pytest.mark.parametrize("wish", [{"fresh": True}, {"max_age_s": 0}, {"max_age_s": 0.001}], ids=str)
+def test_twenty_fresh_reads_of_one_vehicle_cost_one_fetch_too(
+    api: Api, sandbox: RunningSandbox, wish: dict[str, Any]
+) -> None:
     account = api.connect()
     api.post(action="fuel", account=account, vin=IX)
+    sandbox.settings(latency_ms=5)
     before = fetches(sandbox)
-    answered = batch(api, *({"action": "fuel", "account": account, "vin": IX, "fresh": True} for _ in range(20)))
+    answered = batch(api, *({"action": "fuel", "account": account, "vin": IX, **wish} for _ in range(20)))
     assert answered.result["succeeded"] == 20
     assert fetches(sandbox) - before == 1
     assert [part["meta"]["cached"] for part in answered.result["responses"]] == [False] + [True] * 19
+
+
+@pytest.mark.parametrize("wish", [{"fresh": True}, {"max_age_s": 0}, {"max_age_s": 0.001}], ids=str)
+def test_a_fetch_that_fails_fails_once_for_all_the_reads_of_its_vehicle(
+    make_api: MakeApi, sandbox: RunningSandbox, wish: dict[str, Any]
+) -> None:
+    api = make_api(read_attempts=1)
+    account = api.connect()
+    api.post(action="fuel", account=account, vin=IX)
+    sandbox.fault(match={"path": "vehicles/state"}, fault="status", status=500, delay_ms=20)
+    before = fetches(sandbox)
+    answered = batch(api, *({"action": "fuel", "account": account, "vin": IX, **wish} for _ in range(20)))
+    assert [part["error"]["code"] for part in answered.result["responses"]] == ["UPSTREAM_ERROR"] * 20
+    assert fetches(sandbox) - before == 1
+
+
+def test_no_command_of_a_batch_is_sent_later_than_one_that_comes_alone(
+    make_api: MakeApi, clock: ManualClock, sandbox: RunningSandbox
+) -> None:
+    api = make_api(clock)
+    account = api.connect()
+    sandbox.fault(match={"path": "light-flash"}, fault="event", outcome="never")
+    commands: list[dict[str, Any]] = [{"action": "flash", "wait_s": 50}, {"action": "unlock"}]
+    answers: list[Answered] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(batch(api, *({"account": account, "vin": IX, **command} for command in commands)))
+    )
+    asking.start()
+    while sandbox.stats()["commands_received"] < 1:
+        pass
+    while asking.is_alive():
+        clock.advance(5)
+        asking.join(0.02)
+    flash, unlock = answers[0].result["responses"]
+    assert flash["status"] == 202
+    assert (unlock["status"], unlock["error"]["code"]) == (504, "UPSTREAM_TIMEOUT")
+    assert unlock["error"]["may_have_succeeded"] is False
+    assert sandbox.stats()["commands_received"] == 1
 
 
 def test_a_fresh_read_after_a_command_of_the_batch_is_a_new_one(api: Api, sandbox: RunningSandbox) -> None:
