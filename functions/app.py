@@ -38,10 +38,11 @@ from functions.pipeline import Pipeline
 from functions.providers.port import CommandName
 from functions.providers.registry import Parts, Providers
 from functions.step_up import StepUp
-from functions.storage import open_storage
+from functions.storage import naming_key, open_storage
 from functions.telemetry import Telemetry
 from functions.tokens import TokenKeeper
 from functions.upstream import Upstream
+from functions.vehicle_names import VehicleNames
 from functions.vehicles import VehicleManager
 
 
@@ -152,6 +153,7 @@ def build(
         tracing=tracing,
     )
     links = LinkBook(documents)
+    names = VehicleNames(naming_key(settings))
     vehicles = VehicleManager(
         providers=providers,
         links=links,
@@ -163,7 +165,7 @@ def build(
         quotas=caches.quotas,
         list_ttl_s=settings.vehicle_list_ttl_s,
         read_ttl_s=settings.read_ttl_s,
-        admit_forced_read=limits.admit_fresh_read,
+        admit_forced_read=lambda account, vin: limits.admit_fresh_read(names.of(account, vin)),
         share=assembly.snapshot_share(settings, shared, clock, account_keys),
         tell_changed=peers.changed,
     )
@@ -209,6 +211,7 @@ def build(
             documents, clock, confirm=frozenset(settings.confirm_commands), caps_per_hour=settings.command_caps
         ),
         links=links,
+        names=names,
         upstream=upstream,
         vehicles=vehicles,
         clock=clock,

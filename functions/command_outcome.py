@@ -131,7 +131,8 @@ class CommandOutcomes:
         record = await self._ledger.load(command_id)
         if record is None:
             return False  # its process is just about to store it, or died: the slot's time tells
-        if not record.is_over:
+        # Another account's command can only be asked about through that account.
+        if not record.is_over and record.account_id == link.account.id:
             try:
                 record = await self.advance(link, vehicle, record)
             except ApiError:

@@ -1,6 +1,5 @@
 """A command as it is stored and as it is shown."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +30,8 @@ class Record:
     principal: str
     account_id: str
     vin: str
+    vehicle: str
+    """Names the vehicle in the keys of other documents: :mod:`functions.vehicle_names`."""
     command: Command
     fingerprint: str
     """Digest of what is asked: account, vehicle, command and parameters."""
@@ -51,11 +52,6 @@ class Record:
     position: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     """The error that answered the request: ``code``, ``message``, ``retry_after_s``, ``may_have_succeeded``."""
-
-    @property
-    def vehicle_digest(self) -> str:
-        """Names the vehicle in the keys of other documents."""
-        return hashlib.sha256(self.vin.encode()).hexdigest()[:32]
 
     @property
     def is_over(self) -> bool:
@@ -118,6 +114,7 @@ def to_body(record: Record) -> dict[str, Any]:
         "principal": record.principal,
         "account_id": record.account_id,
         "vin": record.vin,
+        "vehicle": record.vehicle,
         "command": record.command.name.value,
         "fingerprint": record.fingerprint,
         "key_digest": record.key_digest,
@@ -151,6 +148,8 @@ def from_body(body: Mapping[str, Any]) -> Record:
         principal=body["principal"],
         account_id=body["account_id"],
         vin=body["vin"],
+        # Written before vehicles had names: whatever is kept for the vehicle ends by itself.
+        vehicle=body.get("vehicle", body["id"]),
         command=Command(CommandName(body["command"]), body["params"] or EMPTY),
         fingerprint=body["fingerprint"],
         key_digest=body["key_digest"],

@@ -1,4 +1,4 @@
-"""One command in flight a vehicle, across processes and instances.
+"""One command in flight a vehicle, across processes and instances, and for whoever has linked it.
 
 The slot is a document that names the command which holds it. It is held until the maker has said how that command
 ended, or until its time is up: a process that died must not keep a car from being commanded.
@@ -12,7 +12,7 @@ from common.clock import Clock
 from common.errors import CommandInProgress
 from common.loops import needs_loop
 from common.stores.documents import Document, DocumentExists, Documents, VersionConflict
-from functions.command_record import Record
+from functions.command_record import Record, account_of
 
 SLOT_S = 90.0
 """Longer than a command may take to be sent (30 s) and to be reported executed by most cars."""
@@ -31,7 +31,7 @@ class CommandSlots:
     async def take(self, record: Record, is_over: IsOver) -> None:
         """Hold the vehicle's slot for ``record``'s command.
 
-        Raises CommandInProgress, with the operation in flight, while another command holds it.
+        Raises CommandInProgress while another command holds it, with its operation where it is of the same account.
         """
         await needs_loop()
         key = _key(record)
@@ -39,7 +39,8 @@ class CommandSlots:
             held = await self._documents.get(key)
             if held is not None and self._holds(held) and not await is_over(held.body["command_id"]):
                 left_s = (_until(held) - self._clock.utc()).total_seconds()
-                raise CommandInProgress(details={"operation": held.body["operation"]}, retry_after_s=min(left_s, 5.0))
+                details = {"operation": held.body["operation"]} if _is_own(held, record) else {}
+                raise CommandInProgress(details=details, retry_after_s=min(left_s, 5.0))
             try:
                 if held is None:
                     await self._documents.create(key, self._body(record))
@@ -63,7 +64,9 @@ class CommandSlots:
         """The operation in flight for the vehicle, if there is one."""
         await needs_loop()
         held = await self._documents.get(_key(record))
-        return str(held.body["operation"]) if held is not None and self._holds(held) else None
+        if held is None or not self._holds(held):
+            return None
+        return str(held.body["operation"]) if _is_own(held, record) else "another command"
 
     def _holds(self, held: Document) -> bool:
         return self._clock.utc() < _until(held)
@@ -74,7 +77,12 @@ class CommandSlots:
 
 
 def _key(record: Record) -> str:
-    return f"slots/{record.account_id}/{record.vehicle_digest}"
+    return f"slots/{record.vehicle}"
+
+
+def _is_own(held: Document, record: Record) -> bool:
+    """Whether the command in flight is of the same account: what others do with the car is theirs to know."""
+    return account_of(held.body["command_id"]) == record.account_id
 
 
 def _until(held: Document) -> datetime:

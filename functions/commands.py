@@ -19,6 +19,7 @@ command was sent, shows what was wanted.
 import asyncio
 import contextlib
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -42,12 +43,13 @@ from functions.command_ledger import CommandLedger
 from functions.command_outcome import STATE, UNKNOWN_NOTE, CommandOutcomes, ends
 from functions.command_record import Record
 from functions.command_slot import CommandSlots
-from functions.idempotency import Claim, IdempotencyClaims, digest_of, fingerprint
+from functions.idempotency import Claim, IdempotencyClaims, batch_fingerprint, digest_of, fingerprint
 from functions.links import Link, LinkBook
 from functions.providers.port import Command, Outcome, Receipt, SendCommands, Vehicle
 from functions.send_permit import Expired, OneSend
 from functions.step_up import StepUp
 from functions.upstream import Upstream
+from functions.vehicle_names import VehicleNames
 from functions.vehicles import ANY_AGE, VehicleManager
 
 _ABANDONED_AFTER = timedelta(seconds=60)
@@ -80,6 +82,7 @@ class CommandManager:
         slots: CommandSlots,
         step_up: StepUp,
         links: LinkBook,
+        names: VehicleNames,
         upstream: Upstream,
         vehicles: VehicleManager,
         clock: Clock,
@@ -92,6 +95,7 @@ class CommandManager:
         self._slots = slots
         self._step_up = step_up
         self._links = links
+        self._names = names
         self._upstream = upstream
         self._vehicles = vehicles
         self._clock = clock
@@ -137,6 +141,13 @@ class CommandManager:
         record = await asyncio.shield(asyncio.get_running_loop().create_task(work))
         return Sent(await self._outcomes.wait(link, vehicle, record, wait_s))
 
+    async def bind_batch(self, principal: str, key: str, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Tie a key to a batch before any part of it runs: what :func:`batch_fingerprint` says of ``parts``.
+
+        Raises IdempotencyMismatch where the key was used for anything else, StoreUnavailable.
+        """
+        await self._claims.claim_batch(principal, key, batch_fingerprint(parts))
+
     async def dry_run(self, link: Link, vehicle: Vehicle, command: Command) -> dict[str, Any]:
         """What would be sent and whether it could be; sends nothing. Hands out a confirmation where one is needed."""
         await needs_loop()
@@ -175,6 +186,7 @@ class CommandManager:
             principal=link.principal,
             account_id=link.account.id,
             vin=vehicle.vin,
+            vehicle=self._names.of(link.account, vehicle.vin),
             command=command,
             fingerprint=fingerprint(link.account.id, vehicle.vin, command),
             created_at=now,
@@ -238,9 +250,10 @@ class CommandManager:
             error = copy.copy(failure) if isinstance(failure, ApiError) else InternalError()
             await self._conclude(document, record, error, permit)
             if isinstance(error, AccountNotFound) and not error.may_have_succeeded:
-                # Written after the account's end, it would outlive it.
+                # Written after the account's end, its record would outlive it; the vehicle's slot does so in any case.
                 with contextlib.suppress(StoreUnavailable):
                     await self._ledger.erase(record)
+                    await self._slots.release(record)
             raise error from failure
         finally:
             # What is cached was read before the command; what it did to the car has yet to be seen.

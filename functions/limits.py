@@ -5,7 +5,6 @@ vehicle. Quotas are fixed windows, whose reset is exact to the second; logins an
 come twice as often around a boundary, so their windows move.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -34,7 +33,7 @@ class LimitPolicy:
     login_identity: str = "10/minute;30/hour"
     """The same, for one maker's account of one caller."""
     vehicle_fresh: str = "12/hour"
-    """Forced reads of one vehicle."""
+    """Forced reads of one vehicle, whoever has linked it."""
 
 
 class LimitRefused(RateLimitExceeded):
@@ -95,12 +94,15 @@ class RequestLimits:
             if not decision.allowed:
                 raise LimitRefused(decision, "Too many logins.", "too_many_logins")
 
-    async def admit_fresh_read(self, account_id: str, vin: str) -> None:
-        """Count a forced read of a vehicle. Call it where the read is about to be sent, once for all who share it."""
+    async def admit_fresh_read(self, vehicle: str) -> None:
+        """Count a forced read of a vehicle, named as in :mod:`functions.vehicle_names`.
+
+        Call it where the read is about to be sent, once for all who share it.
+        """
         limit = self._limits.get("vehicle-fresh")
         if limit is None:
             return
-        decision = await self._exact.take(limit, _digest(account_id, vin.upper()))
+        decision = await self._exact.take(limit, vehicle)
         if not decision.allowed:
             raise LimitRefused(decision, _BATTERY, "protects_12v_battery")
 
@@ -134,7 +136,3 @@ def _limit(name: str, notation: str) -> Limit:
 
 def _tightness(standing: Standing) -> tuple[int, float]:
     return standing.remaining, -standing.reset_s
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()

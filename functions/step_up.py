@@ -1,7 +1,7 @@
 """More than a valid request for the commands that hurt most: a cap an hour, and a code that proves a second thought.
 
-Both are off unless the deployment asks for them. The code comes from a dry run of the very same command, works once
-and for two minutes; it is stored as a digest only.
+Both are off unless the deployment asks for them. A cap is the vehicle's, whoever has linked it and however often. The
+code comes from a dry run of the very same command, works once and for two minutes; it is stored as a digest only.
 """
 
 import contextlib
@@ -126,7 +126,7 @@ def _code_key(record: Record, code: str) -> str:
 
 
 def _cap_key(record: Record) -> str:
-    return f"caps/{record.account_id}/{record.vehicle_digest}-{record.command.name.value}"
+    return f"caps/{record.vehicle}-{record.command.name.value}"
 
 
 def _at(text: str) -> datetime:

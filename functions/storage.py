@@ -9,8 +9,9 @@ from common.settings import Settings
 from common.stores.documents import Documents, open_documents
 from common.stores.sealed import AccountOf, OnBroken, SealedDocuments, segment
 
-UNDER_THE_ACCOUNT: Final = ("commands", "claims", "slots", "confirmations", "caps", "cardata", "signals")
-"""Collections whose documents are kept by account and end with it."""
+UNDER_THE_ACCOUNT: Final = ("commands", "confirmations", "cardata", "signals")
+"""Collections whose documents are kept by account and end with it. Not those that protect a car or a caller from what
+was done through an account that has ended: ``claims``, ``slots`` and ``caps``."""
 OF_ACCOUNTS: Final[Mapping[str, AccountOf]] = {
     "tokens": segment(1),
     "links": segment(2),
@@ -67,6 +68,15 @@ class NoKeys:
     async def open(self, account_id: str, place: str, sealed: bytes) -> bytes:  # noqa: ARG002 - the port's
         """Nothing is opened without keys."""
         raise KeyGone
+
+
+def naming_key(settings: Settings) -> bytes:
+    """For :class:`functions.vehicle_names.VehicleNames`; empty without master keys, where nothing is kept."""
+    if not settings.token_keys:
+        return b""
+    from common.crypto.keyset import Keyset  # noqa: PLC0415 - cryptography, where something is sealed
+
+    return Keyset.parse(settings.token_keys).naming_key
 
 
 def open_storage(

@@ -50,11 +50,11 @@ class VehicleList:
 ANY_AGE = Freshness()
 
 
-AdmitForcedRead = Callable[[str, str], Awaitable[None]]
-"""Given the account's id and the VIN; raises RateLimitExceeded where the vehicle was forced often enough."""
+AdmitForcedRead = Callable[[Account, str], Awaitable[None]]
+"""Given the account and the VIN; raises RateLimitExceeded where the vehicle was forced often enough."""
 
 
-async def _admit_all(_account_id: str, _vin: str) -> None:
+async def _admit_all(_account: Account, _vin: str) -> None:
     pass
 
 
@@ -232,7 +232,7 @@ class VehicleManager:
             nonlocal is_admitted
             if not is_admitted:
                 # Here, behind the circuit breaker: what is never sent wakes no car. Retries are the same read.
-                await self._admit_forced_read(account.id, vehicle.vin)
+                await self._admit_forced_read(account, vehicle.vin)
                 is_admitted = True
             return await provider.reads.read_vehicle(account, vehicle, forced=is_forced)
 

@@ -2,8 +2,8 @@
 
 A document is opened and sealed anew for the backup: one of an account under the account's own data key, together with
 its name, so that nothing of an account can be read from any backup once its key is shredded; any other only under the
-backup's own key. What leads to an account by name (``identities``) counts as the account's. A backup holds no data
-keys, and needs no master key but the one that its header names.
+backup's own key. What names an account (``identities``, ``claims`` of its commands) counts as the account's. A backup
+holds no data keys, and needs no master key but the one that its header names.
 """
 
 from typing import Final
@@ -16,6 +16,7 @@ from common.crypto.keyset import Keyset
 from common.stores.documents import Body, Document
 from common.stores.sealed import open_for_deployment
 from common.vault import Vault
+from functions.command_record import account_of as account_of_command
 from functions.storage import OF_ACCOUNTS, PLAIN
 from ops.backup_file import Record
 
@@ -23,6 +24,7 @@ LEFT_OUT: Final = frozenset({"slots", "confirmations", "lockouts"})
 """Collections that hold for minutes, or a day, and would do harm later: a one-time code that has been used would work
 again, a lockout would outlive the account that it names."""
 IDENTITIES: Final = "identities"
+CLAIMS: Final = "claims"
 
 
 class Records:
@@ -79,5 +81,8 @@ def account_of(key: str, body: Body) -> str | None:
     collection = collection_of(key)
     if collection == IDENTITIES:
         return str(body["account"])
+    if collection == CLAIMS:
+        # A whole batch's names no account.
+        return account_of_command(body["command_id"]) if body.get("command_id") else None
     find = OF_ACCOUNTS.get(collection)
     return find(key) if find is not None else None

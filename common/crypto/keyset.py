@@ -38,6 +38,9 @@ class Keyset:
         self.kids = tuple(kid for kid, _ in keys)
         self._wrapping = {kid: Box(_derived(key, b"wrap")) for kid, key in keys}
         self._sealing = {kid: Box(_derived(key, b"documents")) for kid, key in keys}
+        # Of one key whatever their order, so that promoting another one changes no name.
+        self.naming_key = _derived(min(keys)[1], b"names")
+        """For keyed digests that name what must not be guessed. Changes when a master key is added or dropped."""
 
     @classmethod
     def parse(cls, text: str) -> "Keyset":

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from common.loops import needs_loop
+from functions.actions.commands import COMMANDS
 from functions.actions.reads import READS
 from functions.actions.spec import ActionSpec, Answer, Call, Kind, Part, Services, Target
 from functions.contract import MAX_WAIT_S, BatchParams, BatchPart, Envelope, ReadParams
@@ -14,6 +15,9 @@ _AT_ONCE = 8
 """Vehicles of one batch that are asked about at the same time: a batch must not starve everybody else."""
 _FAILED_FETCH = frozenset({429, *range(500, 600)})
 _OF_THE_SNAPSHOT = frozenset(row.name for row in READS if row.params is ReadParams)
+
+_COMMANDS = frozenset(name for row in COMMANDS if row.kind is Kind.COMMAND for name in (row.name, *row.aliases))
+_MEANING = ("action", "account", "email", "region", "vin", "params", "idempotency_key")
 
 
 class _Lane:
@@ -58,6 +62,9 @@ async def _batch(services: Services, call: Call) -> Answer:
     if call.serve_part is None:
         raise LookupError("the dispatcher gives every call without a target the means to serve parts")
     params: BatchParams = call.params
+    if call.idempotency_key is not None and any(map(_is_sent, params.requests)):
+        meaning = [_meaning(part) for part in params.requests]
+        await services.commands.bind_batch(call.caller.principal, call.idempotency_key, meaning)
     lanes, serve, clock = asyncio.Semaphore(_AT_ONCE), call.serve_part, services.clock
     arrived_s = clock.monotonic() if call.arrived_s is None else call.arrived_s
 
@@ -94,6 +101,16 @@ def _lanes(parts: Sequence[BatchPart]) -> list[list[tuple[int, BatchPart]]]:
 
     ordered = sorted(enumerate(parts), key=lambda numbered: (vehicle(numbered), numbered[0]))
     return [list(lane) for _, lane in groupby(ordered, key=vehicle)]
+
+
+def _is_sent(part: BatchPart) -> bool:
+    return part.action in _COMMANDS and not part.params.get("dry_run")
+
+
+def _meaning(part: BatchPart) -> dict[str, Any]:
+    """What a part asks for, without who asks and how: another order or another car under one key is a mistake."""
+    fields = part.model_dump(include=set(_MEANING))
+    return {**fields, "params": {name: value for name, value in part.params.items() if name != "confirm"}}
 
 
 def _key(call: Call, part: BatchPart, index: int) -> str | None:

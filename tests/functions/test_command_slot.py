@@ -11,10 +11,11 @@ from common.errors import (
     UpstreamError,
 )
 from functions.command_slot import SLOT_S
-from functions.providers.port import CommandName, Outcome, Progress
+from functions.providers.port import Command, CommandName, Outcome, Progress
 from tests.support.driver import Driver
 from tests.support.fake_provider import SECOND, FakeMaker, fake_car
 from tests.support.tapped_documents import TappedDocuments, When, failing
+from tests.support.world import STRANGER
 
 
 async def test_one_command_is_in_flight_a_vehicle(driver: Driver, second: Driver, maker: FakeMaker) -> None:
@@ -26,6 +27,33 @@ async def test_one_command_is_in_flight_a_vehicle(driver: Driver, second: Driver
         assert failed.value.details == {"operation": "lock"}
         assert failed.value.retry_after_s == 5
     assert maker.calls["send"] == 1
+
+
+async def test_one_command_is_in_flight_a_vehicle_whoever_has_linked_it(driver: Driver, maker: FakeMaker) -> None:
+    stranger = Driver(driver.world, await driver.world.placed(STRANGER), driver.vehicle)
+    await driver.request("lock")
+    with pytest.raises(CommandInProgress) as failed:
+        await stranger.request("unlock")
+    assert failed.value.details == {}
+    assert (maker.calls["send"], maker.calls["poll"]) == (1, 0)
+    shown = await stranger.world.commands.dry_run(stranger.link, stranger.vehicle, Command(CommandName.UNLOCK))
+    assert shown["preconditions"][1]["reason"] == "another command is in flight"
+    # It is for its own caller to ask how it ended.
+    (sent,) = await driver.stored()
+    assert (await driver.status(sent)).is_over
+    assert not (await stranger.request("unlock")).deduplicated
+
+
+async def test_a_vehicle_stays_held_although_the_account_that_holds_it_ends(
+    driver: Driver, maker: FakeMaker, clock: ManualClock
+) -> None:
+    await driver.request("lock")
+    await driver.world.accounts.disconnect(driver.link)
+    again = Driver(driver.world, await driver.world.placed(), driver.vehicle)
+    with pytest.raises(CommandInProgress):
+        await again.request("unlock")
+    clock.advance(SLOT_S)
+    assert not (await again.request("unlock")).deduplicated
 
 
 async def test_another_vehicle_is_not_held_up(driver: Driver, maker: FakeMaker, clock: ManualClock) -> None:

@@ -19,7 +19,8 @@ from common.errors import (
 )
 from common.stores.documents import Documents
 from functions.idempotency import KEY_TTL_S, REPEAT_WINDOW_S, fingerprint
-from functions.providers.port import Command, CommandName
+from functions.links import identity_of
+from functions.providers.port import Command, CommandName, Region
 from functions.snapshot import Capabilities
 from tests.support.driver import Driver, drive
 from tests.support.fake_provider import FIRST, SECOND, FakeMaker
@@ -78,6 +79,69 @@ async def test_a_key_is_for_one_meaning(driver: Driver, maker: FakeMaker, name: 
     with pytest.raises(IdempotencyMismatch):
         await driver.request(name, params, key="a-key")
     assert maker.calls["send"] == 1
+
+
+async def test_a_key_is_for_one_account_too(driver: Driver, maker: FakeMaker) -> None:
+    await driver.request("unlock", key="a-key", wait_s=10)
+    identity = identity_of(driver.link.principal, "mybmw", Region.REST_OF_WORLD, "another@example.com")
+    account = replace(driver.link.account, id=await driver.world.links.account_id_for(identity))
+    link = replace(driver.link, account=account, identity=identity)
+    await driver.world.links.put(link)
+    with pytest.raises(IdempotencyMismatch):
+        await Driver(driver.world, link, driver.vehicle).request("unlock", key="a-key")
+    assert maker.calls["send"] == 1
+
+
+async def test_a_key_stays_used_when_its_account_is_disconnected_and_linked_again(
+    driver: Driver, maker: FakeMaker, clock: ManualClock
+) -> None:
+    await driver.request("unlock", key="a-key", wait_s=10)
+    await driver.world.accounts.disconnect(driver.link)
+    again = Driver(driver.world, await driver.world.placed(), driver.vehicle)
+    clock.advance(3_600)
+    with pytest.raises(IdempotencyMismatch):
+        await again.request("unlock", key="a-key")
+    assert maker.calls["send"] == 1
+
+
+async def test_anothers_equal_key_has_nothing_to_do_with_it(driver: Driver, maker: FakeMaker) -> None:
+    await driver.request(key="a-key", wait_s=10)
+    stranger = Driver(driver.world, await driver.world.placed(STRANGER), driver.vehicle)
+    assert not (await stranger.request("flash", key="a-key")).deduplicated
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+LOCK = {"action": "lock", "params": {}}
+UNLOCK = {"action": "unlock", "params": {"target": 10**30}}
+
+
+async def test_a_batchs_key_is_for_its_parts_in_their_order(driver: Driver, second: Driver) -> None:
+    me = driver.link.principal
+    await driver.world.commands.bind_batch(me, "a-key", [LOCK, UNLOCK])
+    await second.world.commands.bind_batch(me, "a-key", [LOCK, dict(reversed(UNLOCK.items()))])
+    for other in ([UNLOCK, LOCK], [LOCK], [LOCK, UNLOCK, LOCK], []):
+        with pytest.raises(IdempotencyMismatch):
+            await second.world.commands.bind_batch(me, "a-key", other)
+    await driver.world.commands.bind_batch(STRANGER, "a-key", [UNLOCK])
+
+
+async def test_a_key_is_for_a_batch_or_for_one_command(driver: Driver, maker: FakeMaker) -> None:
+    me = driver.link.principal
+    await driver.world.commands.bind_batch(me, "a-batch", [LOCK])
+    with pytest.raises(IdempotencyMismatch):
+        await driver.request(key="a-batch")
+    await driver.request(key="a-command", wait_s=10)
+    with pytest.raises(IdempotencyMismatch):
+        await driver.world.commands.bind_batch(me, "a-command", [LOCK])
+    assert maker.calls["send"] == 1
+
+
+async def test_a_batchs_key_lasts_a_day(driver: Driver, clock: ManualClock) -> None:
+    await driver.world.commands.bind_batch("me", "a-key", [LOCK])
+    clock.advance(KEY_TTL_S)
+    await driver.world.commands.bind_batch("me", "a-key", [UNLOCK])
 
 
 async def test_a_key_whose_command_is_being_sent_is_in_flight(driver: Driver, second: Driver, maker: FakeMaker) -> None:

@@ -23,7 +23,7 @@ from functions.step_up import CODE_TTL_S
 from tests.support.driver import Driver, drive
 from tests.support.fake_provider import FIRST, FakeMaker
 from tests.support.tapped_documents import TappedDocuments, When, failing
-from tests.support.world import STRANGER, build_world
+from tests.support.world import ME, STRANGER, build_world
 
 
 async def dry(driver: Driver, name: str = "unlock", params: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -150,8 +150,8 @@ async def a_record(driver: Driver, name: str) -> Record:
     now = driver.world.clock.utc()
     command = Command(CommandName(name))
     return Record(
-        "cmd_x_y", link.principal, link.account.id, FIRST, command, fingerprint(link.account.id, FIRST, command),
-        now, now, now,
+        "cmd_x_y", link.principal, link.account.id, FIRST, "a-car", command,
+        fingerprint(link.account.id, FIRST, command), now, now, now,
     )  # fmt: skip
 
 
@@ -208,6 +208,21 @@ async def test_a_cap_counts_what_is_sent_within_the_hour(guarded: Driver, maker:
     assert maker.calls["send"] == 2
     clock.advance(failed.value.retry_after_s)
     assert not (await guarded.request("unlock", code=await code_of(guarded))).deduplicated
+
+
+async def test_a_cap_is_the_vehicles_whoever_has_linked_it_and_however_often(
+    tapped: TappedDocuments, clock: ManualClock, maker: FakeMaker
+) -> None:
+    maker.locks("UNLOCKED")
+    world = build_world(tapped, clock, maker, caps_per_hour={"unlock": 1})
+    first = await drive(world)
+    assert (await first.request("unlock", wait_s=10)).record.is_final
+    await world.accounts.disconnect(first.link)
+    for principal in (ME, STRANGER):
+        other = Driver(world, await world.placed(principal), first.vehicle)
+        with pytest.raises(RateLimitExceeded):
+            await other.request("unlock")
+    assert maker.calls["send"] == 1
 
 
 async def code_of_capped(driver: Driver) -> str:

@@ -165,6 +165,32 @@ def test_the_same_batch_again_sends_no_command_again(api: Api) -> None:
     assert [part["result"]["deduplicated"] for part in again] == [True, True]
 
 
+def test_the_same_key_with_other_parts_or_another_order_runs_nothing(api: Api, sandbox: RunningSandbox) -> None:
+    account = api.connect("demo@example.com")
+    key = {"idempotency-key": "night-2"}
+    first: dict[str, Any] = {"action": "flash", "account": account, "vin": IX, "wait_s": 10}
+    second = {**first, "vin": M340I}
+    assert batch(api, first, second, headers=key).result["succeeded"] == 2
+    before = sandbox.stats()["requests_total"]
+    for others in ([second, first], [first], [first, {**second, "action": "horn"}], [first, second, first]):
+        refused = batch(api, *others, headers=key)
+        assert (refused.status, refused.error["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    assert sandbox.stats()["requests_total"] == before
+    # How long to wait is no part of what is asked.
+    assert batch(api, {**first, "wait_s": 0}, second, headers=key).result["succeeded"] == 2
+    assert sandbox.stats()["commands_received"] == 2
+
+
+def test_a_key_on_a_batch_that_commands_nothing_is_not_used_up(api: Api) -> None:
+    account = api.connect()
+    key = {"idempotency-key": "night-3"}
+    for reads in (["fuel"], ["mileage", "fuel"]):
+        assert batch(api, *({"action": name, "account": account} for name in reads), headers=key).status == 200
+    dry = {"action": "lock", "account": account, "params": {"dry_run": True}}
+    assert batch(api, dry, headers=key).result["succeeded"] == 1
+    assert batch(api, {"action": "lock", "account": account}, headers=key).result["succeeded"] == 1
+
+
 def test_a_part_may_bring_a_key_of_its_own(api: Api) -> None:
     account = api.connect()
     command = {"action": "flash", "account": account, "vin": IX, "wait_s": 10}

@@ -40,6 +40,31 @@ def test_a_key_is_not_used_for_something_else(api: Api, sandbox: RunningSandbox,
     assert received(sandbox) == 1
 
 
+def test_a_key_is_not_used_for_another_account(api: Api, sandbox: RunningSandbox) -> None:
+    accounts = [api.connect(), api.connect("demo@example.com")]
+    assert api.post(KEY, action="flash", account=accounts[0], wait_s=5).status == 200
+    refused = api.post(KEY, action="flash", account=accounts[1], vin="WBA00000000DEMO03")
+    assert (refused.status, refused.error["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    assert received(sandbox) == 1
+
+
+def test_ending_a_link_and_making_it_anew_frees_no_key_no_cap_and_no_forced_read(
+    make_api: MakeApi, clock: ManualClock, sandbox: RunningSandbox
+) -> None:
+    api = make_api(clock, command_caps={"horn": 1}, limit_vehicle_fresh="1/hour")
+    account = api.connect()
+    assert api.post(KEY, action="horn", account=account, wait_s=5).status == 200
+    assert api.post(action="fuel", account=account, fresh=True).status == 200
+    assert api.post(action="disconnect", account=account).status == 200
+    clock.advance(120)
+    account = api.connect()
+    assert api.post(KEY, action="horn", account=account).error["code"] == "IDEMPOTENCY_MISMATCH"
+    assert api.post(action="horn", account=account).error["code"] == "RATE_LIMIT_EXCEEDED"
+    spared = api.post(action="fuel", account=account, fresh=True)
+    assert (spared.status, spared.error["details"]["reason"]) == (429, "protects_12v_battery")
+    assert received(sandbox) == 1
+
+
 def test_a_key_in_flight_is_a_conflict(api: Api, sandbox: RunningSandbox) -> None:
     account = api.connect()
     api.post(action="status", account=account)

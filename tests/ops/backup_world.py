@@ -132,9 +132,18 @@ async def link(documents: Documents, vault: Vault, name: str) -> str:
         )
     )
     await command(documents, account)
-    for collection in ("slots", "confirmations", "claims"):
-        await documents.create(f"{collection}/{account}/one", {"of": name})
+    for key, body in stand_ins(account, name).items():
+        await documents.create(key, body)
     return account
+
+
+def stand_ins(account: str, name: str) -> dict[str, dict[str, str]]:
+    """Short-lived documents, in no form that the service writes; by key."""
+    return {
+        f"slots/{name}": {"of": name},
+        f"confirmations/{account}/one": {"of": name},
+        f"claims/{name}/one": {"command_id": f"cmd_{account.removeprefix('acc_')}_one"},
+    }
 
 
 async def command(documents: Documents, account: str, number: str = "1", **changes: Any) -> Record:

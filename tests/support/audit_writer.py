@@ -6,6 +6,7 @@ before or after the first operation on a key that ends so.
 """
 
 import asyncio
+import hashlib
 import os
 import signal
 import sys
@@ -36,6 +37,7 @@ def record(number: str = "", *, vin: str = VIN, account: str = ACCOUNT, state: s
         principal=PRINCIPAL,
         account_id=account,
         vin=vin,
+        vehicle=hashlib.sha256(vin.encode()).hexdigest()[:32],
         command=Command(CommandName.SEND_POI, PARAMS),
         fingerprint="f" * 64,
         created_at=at,

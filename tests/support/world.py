@@ -37,6 +37,7 @@ from functions.step_up import Capped, StepUp
 from functions.storage import NoKeys
 from functions.tokens import TokenKeeper, TokenSet
 from functions.upstream import BreakerKey, Upstream
+from functions.vehicle_names import VehicleNames
 from functions.vehicles import VehicleList, VehicleManager
 from tests.support.fake_provider import PASSWORD, USERNAME, FakeMaker
 
@@ -45,6 +46,8 @@ STRANGER = "issuer|stranger"
 READ_TTL_S = 300.0
 LIST_TTL_S = 86_400.0
 COMMAND_TTL_S = 30.0
+OUTLIVING = frozenset({"audit", "claims", "slots", "caps"})
+"""What is left of an account that was disconnected: so that ending it sets nothing back that protects the car."""
 TIMES = CommandTimes(poll_interval_s=2, confirm_window_s=60)
 
 
@@ -88,8 +91,8 @@ class World:
     """Each state that a command record reached."""
 
     async def traces(self) -> list[str]:
-        """The key of every document, apart from the audit trail, which outlives what it is about."""
-        return [key for key in await self.documents.list("") if not key.startswith("audit/")]
+        """The key of every document, apart from those that outlive what they are about."""
+        return [key for key in await self.documents.list("") if key.partition("/")[0] not in OUTLIVING]
 
     async def placed(self, principal: str = ME) -> Link:
         """A linked account with good tokens, put there without a login and its costly hash."""
@@ -200,6 +203,7 @@ def build_world(
         slots=slots,
         step_up=step_up,
         links=links,
+        names=VehicleNames(b"naming key"),
         upstream=upstream,
         vehicles=vehicles,
         clock=clock,
