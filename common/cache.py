@@ -250,13 +250,13 @@ class Cache(Generic[V]):
     async def _load(self, key: Key, flight: Flight[Hit[V]], load: Callable[[], Awaitable[V | Aged[V]]]) -> Hit[V]:
         with self._lock:
             self._loads += 1
-            read_at, fresh_from, asked = self._clock.monotonic(), None, True
+            read_at, fresh_from, fresh_until, asked = self._clock.monotonic(), None, None, True
         try:
             value = await load()
             if isinstance(value, Aged):
                 read_at = value.read_at
                 fresh_from = read_at if value.fresh_from is None else value.fresh_from
-                asked, value = value.loaded, value.value
+                fresh_until, asked, value = value.fresh_until, value.loaded, value.value
             weight = self._weigh(value)
         except Exception as exc:
             self._remember(key, flight, exc)
@@ -265,7 +265,9 @@ class Cache(Generic[V]):
         with self._lock:
             now = self._clock.monotonic()
             if not flight.outdated:
-                self._store(key, value, weight, read_at=read_at, now=now, fresh_from=fresh_from)
+                self._store(
+                    key, value, weight, read_at=read_at, now=now, fresh_from=fresh_from, fresh_until=fresh_until
+                )
         return Hit(value, now - read_at, False, read_at, loaded=asked)
 
     def _remember(self, key: Key, flight: Flight[Hit[V]], exc: Exception) -> None:
@@ -278,7 +280,15 @@ class Cache(Generic[V]):
             self._failures.remember(key, exc, kind, self._clock.monotonic())
 
     def _store(
-        self, key: Key, value: V, weight: int, *, read_at: float, now: float, fresh_from: float | None = None
+        self,
+        key: Key,
+        value: V,
+        weight: int,
+        *,
+        read_at: float,
+        now: float,
+        fresh_from: float | None = None,
+        fresh_until: float | None = None,
     ) -> None:
         self._failures.forget(key)
         self._entries.drop(key)
@@ -288,7 +298,8 @@ class Cache(Generic[V]):
             self._count(Evicted.TOO_LARGE, 1)
             return
         since = now if fresh_from is None else fresh_from
-        fresh_until = since + self._ttl_s * self._uniform(1 - self._jitter, 1 + self._jitter)
+        lives_until = since + self._ttl_s * self._uniform(1 - self._jitter, 1 + self._jitter)
+        fresh_until = lives_until if fresh_until is None else min(lives_until, fresh_until)
         entry = Entry(value, weight, read_at, fresh_until, fresh_until + self._stale_if_error_s)
         self._count(Evicted.BUDGET, self._entries.add(key, entry))
 

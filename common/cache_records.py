@@ -33,6 +33,8 @@ class Aged(Generic[V]):
     """Whether the source itself was asked."""
     fresh_from: float | None = None
     """Monotonic seconds from which its time to live counts; from when it was read, if not said."""
+    fresh_until: float | None = None
+    """Monotonic seconds at which it is fresh no more, however long its time to live is."""
 
 
 class Evicted(Enum):

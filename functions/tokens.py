@@ -181,6 +181,17 @@ class TokenKeeper:
         record = Record.from_body(document.body)
         return TokenHealth(record.tokens.expires_at, record.rotated_at, record.needs_relink)
 
+    async def peek(self, account_id: str) -> TokenSet:
+        """The tokens as they are, whether they can still be used or not: for what a maker ties to them in ``extra``.
+
+        Asks no maker. Raises RelinkRequired where there are none or they are known to be dead, StoreUnavailable.
+        """
+        held = self._held.get(account_id)
+        if held is not None and held.is_fresh(self._clock.utc()):
+            return held
+        await needs_loop()
+        return (await self._read(account_id))[1].tokens
+
     def holds(self, account_id: str) -> bool:
         """Whether usable tokens of an account are held in memory."""
         held = self._held.get(account_id)

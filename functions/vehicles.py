@@ -4,18 +4,21 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from common.cache import Aged, Cache, Hit
 from common.clock import Clock
 from common.errors import (
+    ApiError,
     CacheMiss,
     NotSupported,
     QuotaLimitExceeded,
     RateLimitExceeded,
+    UpstreamError,
     ValidationFailed,
     VehicleNotFound,
 )
+from common.failure_memory import FailureKind, by_error_tree
 from common.loops import needs_loop
 from functions.links import Link, LinkBook
 from functions.providers.port import Account, PlanReads, Provider, Vehicle
@@ -25,6 +28,8 @@ from functions.upstream import Upstream
 
 T = TypeVar("T")
 
+_BRIEFLY_S = 2.0
+"""How long to hold what may be outdated at any moment, or stands in for what could not be read."""
 _RELIST_AFTER_S = 300.0
 """A vehicle that is not on the list may have been bought since; ask again, but not at every wrong VIN."""
 
@@ -213,11 +218,15 @@ class VehicleManager:
         return {"source": plan.source, "cost": plan.cost, "age_s": age_s, "why": plan.why}
 
     async def quota(self, link: Link) -> Mapping[str, Any] | None:
-        """What is left of the maker's ration; ``None`` where he does not ration."""
+        """What is left of the maker's ration; ``None`` where he does not ration, and where it cannot be told now."""
         planner = self._providers.get(link.account.provider).planner
         if planner is None:
             return None
-        hit = await self._quotas.get_or_load(("quota", link.account.id), lambda: planner.quota(link.account))
+        try:
+            hit = await self._quotas.get_or_load(("quota", link.account.id), lambda: planner.quota(link.account))
+        except ApiError:
+            # It is told beside an answer, which it must not cost.
+            return None
         return hit.value
 
     async def _read(
@@ -250,17 +259,27 @@ class VehicleManager:
         if plan.source == "poll":
             # Once: each attempt is paid for.
             self._quotas.invalidate(("quota", account.id))
-            return await self._upstream.once(
-                account, "read", lambda: provider.reads.read_vehicle(account, vehicle, forced=forced)
-            )
+            try:
+                return await self._upstream.once(
+                    account, "read", lambda: provider.reads.read_vehicle(account, vehicle, forced=forced)
+                )
+            except ApiError as failure:
+                if known is None or freshness.max_age_s is not None or by_error_tree(failure) is not FailureKind.OUTAGE:
+                    raise
+                # Whoever names no age is better served with what is known than with the maker's trouble.
+                now = self._clock.monotonic()
+                read_at = now - self._since_s(known.fetched_at)
+                return Aged(known, read_at, loaded=True, fresh_from=now, fresh_until=now + _BRIEFLY_S)
         if known is not None:
             age_s = self._since_s(known.fetched_at)
             if freshness.max_age_s is None or age_s < freshness.max_age_s:
                 now, worth_it_in_s = self._clock.monotonic(), plan.max_age_s - age_s
                 # Held no longer than until another request is worth it.
                 early_s = max(0.0, self._read_ttl_s - worth_it_in_s) if worth_it_in_s > 0 else 0.0
-                return Aged(known, now - age_s, loaded=False, fresh_from=now - early_s)
-        raise QuotaLimitExceeded(plan.why)
+                # What is streamed changes without our being told, unless instances share a channel.
+                until = now + _BRIEFLY_S if plan.source == "stream" else None
+                return Aged(known, now - age_s, loaded=False, fresh_from=now - early_s, fresh_until=until)
+        raise _REFUSALS[plan.because](plan.why, retry_after_s=plan.retry_after_s)
 
     async def _ask(self, account: Account, provider: Provider, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Ask the maker; once only where each attempt is paid for."""
@@ -348,6 +367,14 @@ class VehicleManager:
     def _age_s(self, listed: VehicleList) -> float:
         # Another instance's clock may be a little ahead of ours; nothing is younger than now.
         return self._since_s(listed.listed_at)
+
+
+_REFUSALS: Final[Mapping[str, Callable[..., ApiError]]] = {
+    "used_up": QuotaLimitExceeded,
+    "failed": UpstreamError,
+    "paced": RateLimitExceeded,
+}
+"""By why a plan asks nobody: what it is to whoever cannot be served with what is known."""
 
 
 def _held(hit: Hit[T] | None) -> Hit[T]:

@@ -219,6 +219,10 @@ class ReadPlan:
     """What is held may be this old before asking anew is worth it."""
     why: str
     """One sentence for the caller."""
+    because: Literal["used_up", "failed", "paced"] = "paced"
+    """Of a plan that asks nobody: the ration is used up, the last request failed, or the next is not worth it yet."""
+    retry_after_s: float | None = None
+    """Of such a plan: when a request will be made, as far as is known."""
 
 
 class PlanReads(Protocol):

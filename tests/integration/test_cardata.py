@@ -186,6 +186,27 @@ def test_when_the_day_is_used_up_what_is_known_is_served_and_a_forced_read_says_
     assert app.get("/health").json["checks"]["providers"]["cardata"]["breaker"] == "closed"
 
 
+def test_while_bmws_login_is_down_what_is_known_is_served(
+    app: Api, make_api: MakeApi, cardata: RunningCarData, noon: ManualClock
+) -> None:
+    account = linked(app, cardata, noon)
+    vin = a_car(cardata)
+    pass_time(app, cardata, noon, 3_500)
+    app.post(action="status", account=account, vin=vin)
+    cardata.fault(match={"path": "/gcdm/oauth/token"}, fault="status", status=503)
+    pass_time(app, cardata, noon, 200)
+    held = app.post(action="fuel", account=account, vin=vin, cache_only=True)
+    assert (held.status, held.meta["quota"]["limit"]) == (200, 50)
+    pass_time(app, cardata, noon, 5 * 3_600)
+    origins = {"cardata_auth_origin": cardata.origin, "cardata_api_origin": cardata.origin}
+    cold = make_api(noon, **origins)
+    for _ in range(8):
+        answered = cold.post(action="status", account=account, vin=vin)
+        assert (answered.status, answered.meta["fetched_at"]) == (200, held.meta["fetched_at"])
+    refused = cold.post(action="status", account=account, vin=vin, fresh=True)
+    assert refused.status in (502, 503)
+
+
 def test_an_idle_link_warns_before_it_ends(app: Api, cardata: RunningCarData, noon: ManualClock) -> None:
     account = linked(app, cardata, noon)
     (fresh,) = app.post(action="accounts").result["accounts"]

@@ -146,6 +146,10 @@ class AuthManager:
         """
         return await self._tokens.usable(account.id, self._refresh, refused=refused, provider=account.provider)
 
+    async def gcid(self, account: Account) -> str:
+        """The customer behind an account, without asking BMW. Raises RelinkRequired, StoreUnavailable."""
+        return (await self._tokens.peek(account.id)).extra["gcid"]
+
     async def keep_alive(self, account: Account) -> None:
         """Use the link once, so that it does not die of idleness. Costs none of the day's requests.
 

@@ -73,14 +73,16 @@ def decide(at: Situation, *, forced: bool) -> ReadPlan:
     max_age_s = acceptable_age_s(at)
     if spending.left(is_forced=forced) < 1:
         why = "today's requests are used up" if forced else "what is left of today's requests is kept for fresh reads"
-        return ReadPlan(_held_source(at), 0, seconds_to_midnight(at.now), f"The BMW customer's quota: {why}.")
+        why = f"The BMW customer's quota: {why}."
+        wait_s = spending.resumes_in_s(at.now)
+        return ReadPlan(_held_source(at), 0, wait_s, why, because="used_up", retry_after_s=wait_s)
     if forced:
         return ReadPlan("poll", 1, 0.0, "A fresh read was asked for.")
     if at.failed_at is not None:
         wait_s = (RETRY_UNKNOWN_S if at.read_at is None else RETRY_S) - (at.now - at.failed_at).total_seconds()
         if wait_s > 0:
             why = f"The last request failed and was charged all the same; the next is worth it in {round(wait_s)} s."
-            return ReadPlan(_held_source(at), 0, max_age_s, why)
+            return ReadPlan(_held_source(at), 0, max_age_s, why, because="failed", retry_after_s=wait_s)
     return _by_age(at, max_age_s, spending.left(is_forced=False))
 
 
@@ -92,12 +94,13 @@ def _by_age(at: Situation, max_age_s: float, left: int) -> ReadPlan:
         why = f"The last reading is {_minutes(age_s)} old, and after {_minutes(max_age_s)} another one is worth it."
         return ReadPlan("poll", 1, max_age_s, why)
     if _streams(at):
-        return ReadPlan("stream", 0, max_age_s, "The vehicle's stream brings every change as it happens.")
+        why = "The vehicle's stream brings every change as it happens."
+        return ReadPlan("stream", 0, max_age_s, why, retry_after_s=max_age_s - age_s)
     why = (
         f"The last reading is {_minutes(age_s)} old; with {left} requests left today for {at.cars} vehicle(s) "
         f"another one is worth it after {_minutes(max_age_s)}."
     )
-    return ReadPlan("cache", 0, max_age_s, why)
+    return ReadPlan("cache", 0, max_age_s, why, retry_after_s=max_age_s - age_s)
 
 
 def acceptable_age_s(at: Situation) -> float:

@@ -83,8 +83,7 @@ class Planner:
     async def quota(self, account: Account) -> Mapping[str, Any]:
         """``{"limit", "used", "remaining", "reserved", "resets_at"}`` of the customer's day."""
         await needs_loop()
-        tokens = await self._auth.usable(account)
-        spending = await self._ledger.look(tokens.extra["gcid"])
+        spending = await self._ledger.look(await self._auth.gcid(account))
         return spending.shown(self._clock.utc())
 
     def spent(self, account: Account, vehicle: Vehicle) -> None:
@@ -92,9 +91,10 @@ class Planner:
         self._remembered.pop((account.id, vehicle.vin), None)
 
     async def _situation(self, account: Account, vehicle: Vehicle) -> Situation:
-        tokens = await self._auth.usable(account)
+        # Not with usable tokens: while BMW's login is down, what is known must go on being served.
+        gcid = await self._auth.gcid(account)
         spending, garage, signals, streams_until = await asyncio.gather(
-            self._ledger.look(tokens.extra["gcid"]),
+            self._ledger.look(gcid),
             self._garages.load(account.id),
             self._signals.load(account.id, vehicle.vin),
             self._streams.until(account.id),

@@ -23,6 +23,8 @@ RESERVE: Final = 5
 """Kept for reads that somebody asks to be fresh."""
 _LATE_S: Final = 60.0
 """A request that leaves this close to midnight may be counted by BMW on either day, so it is counted on both."""
+_EARLY_S: Final = 120.0
+"""A refusal this soon after midnight may be BMW's of the day before, whose clock need not be ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,37 @@ class Spending:
     """Of these, those of the day's last minute."""
     is_blocked: bool = False
     """BMW has said that the day is used up."""
+    pauses_until: datetime | None = None
+    """BMW has said so just after midnight: nothing is sent before then."""
 
     def on(self, now: datetime) -> "Spending":
         """The same on the day of ``now``. A clock that is set back does not give a day back."""
         today = now.astimezone(UTC).date().isoformat()
-        return self if today <= self.day else Spending(today, used=self.late if _follows(self.day, today) else 0)
+        if today > self.day:
+            return Spending(today, used=self.late if _follows(self.day, today) else 0)
+        return replace(self, pauses_until=None) if self.pauses_until and now >= self.pauses_until else self
 
     def left(self, *, is_forced: bool) -> int:
         """How many requests may still be sent; the reserve is for forced ones alone."""
-        return 0 if self.is_blocked else max(0, LIMIT - (0 if is_forced else RESERVE) - self.used)
+        return 0 if self.is_blocked or self.pauses_until else max(0, LIMIT - (0 if is_forced else RESERVE) - self.used)
+
+    def refused(self, day: str, now: datetime) -> "Spending":
+        """After BMW has refused a request that was charged to ``day``.
+
+        A refusal of yesterday's says nothing of today, and just after midnight BMW may yet be counting yesterday.
+        """
+        if day != self.day:
+            return self
+        early_s = (now - _midnight(now)).total_seconds()
+        if early_s < _EARLY_S:
+            return replace(self, pauses_until=now + timedelta(seconds=_EARLY_S - early_s))
+        return replace(self, is_blocked=True)
+
+    def resumes_in_s(self, now: datetime) -> float:
+        """Until there will be more to send than now."""
+        if self.pauses_until is not None and not self.is_blocked:
+            return (self.pauses_until - now).total_seconds()
+        return seconds_to_midnight(now)
 
     def spent(self, now: datetime) -> "Spending":
         """One request more."""
@@ -64,9 +88,7 @@ class Spending:
 
 def seconds_to_midnight(now: datetime) -> float:
     """Until the next 00:00 UTC; more than 0."""
-    now = now.astimezone(UTC)
-    midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
-    return (midnight - now).total_seconds()
+    return (_midnight(now) + timedelta(days=1) - now).total_seconds()
 
 
 def digest(gcid: str) -> str:
@@ -100,11 +122,17 @@ class QuotaLedger:
 
         return await self._change(gcid, charge)
 
-    async def block(self, gcid: str) -> CarDataQuotaExceeded:
-        """Note that BMW has refused; the error to raise. Nothing is sent before midnight."""
+    async def block(self, gcid: str, day: str) -> CarDataQuotaExceeded:
+        """Note that BMW has refused a request that was charged to ``day``; the error to raise.
+
+        Nothing is sent before midnight, or for two minutes where midnight has just been.
+        """
         await needs_loop()
-        blocked = await self._change(gcid, lambda held: replace(held.on(self._clock.utc()), is_blocked=True))
-        return _exceeded(blocked, self._clock.utc())
+        now = self._clock.utc()
+        today = await self._change(gcid, lambda held: held.on(now).refused(day, now))
+        if not today.is_blocked and not today.pauses_until:
+            return CarDataQuotaExceeded(retry_after_s=1)
+        return _exceeded(today, now)
 
     async def look(self, gcid: str) -> Spending:
         """The day as it stands, without charging anything."""
@@ -131,13 +159,19 @@ class QuotaLedger:
 
 def _exceeded(spending: Spending, now: datetime) -> CarDataQuotaExceeded:
     message = None
-    if not spending.is_blocked and spending.left(is_forced=True) > 0:
+    if spending.left(is_forced=True) > 0:
         message = f"The last {RESERVE} of the BMW customer's CarData requests of today are kept for fresh reads."
-    return CarDataQuotaExceeded(message, retry_after_s=seconds_to_midnight(now))
+    return CarDataQuotaExceeded(message, retry_after_s=spending.resumes_in_s(now))
 
 
 def _nothing(now: datetime) -> Spending:
     return Spending(now.astimezone(UTC).date().isoformat())
+
+
+def _midnight(now: datetime) -> datetime:
+    """The last 00:00 UTC."""
+    now = now.astimezone(UTC)
+    return datetime(now.year, now.month, now.day, tzinfo=UTC)
 
 
 def _follows(day: str, today: str) -> bool:
@@ -154,8 +188,12 @@ def _to_body(spending: Spending) -> Body:
         "used": spending.used,
         "late": spending.late,
         "is_blocked": spending.is_blocked,
+        "pauses_until": spending.pauses_until.isoformat() if spending.pauses_until else None,
     }
 
 
 def _from_body(body: Mapping[str, Any]) -> Spending:
-    return Spending(body["day"], body["used"], body["late"], body["is_blocked"])
+    until = body.get("pauses_until")
+    return Spending(
+        body["day"], body["used"], body["late"], body["is_blocked"], datetime.fromisoformat(until) if until else None
+    )

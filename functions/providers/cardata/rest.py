@@ -69,7 +69,7 @@ class Rest:
         tokens = await self._auth.usable(account)
         for is_last in (False, True):
             gcid = tokens.extra["gcid"]
-            await self._ledger.reserve(gcid, is_forced=is_forced)
+            day = (await self._ledger.reserve(gcid, is_forced=is_forced)).day
             reply = await self._transport.send(
                 Request(endpoint, method, self._origin + target, _headers(tokens, accept, content), content)
             )
@@ -77,16 +77,16 @@ class Rest:
             if failure is None:
                 return reply
             if isinstance(failure, CarDataQuotaExceeded):
-                raise await self._blocked(gcid, failure)
+                raise await self._blocked(gcid, day, failure)
             if not isinstance(failure, TokenRefused):
                 raise failure
             if not is_last:
                 tokens = await self._auth.usable(account, refused=tokens.access_token)
         raise CarDataRelinkRequired
 
-    async def _blocked(self, gcid: str, refusal: CarDataQuotaExceeded) -> CarDataQuotaExceeded:
+    async def _blocked(self, gcid: str, day: str, refusal: CarDataQuotaExceeded) -> CarDataQuotaExceeded:
         try:
-            return await self._ledger.block(gcid)
+            return await self._ledger.block(gcid, day)
         except StoreUnavailable:
             return refusal
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.errors import RelinkRequired, UpstreamError
+from common.errors import QuotaLimitExceeded, RelinkRequired, UpstreamError
 from functions.providers.cardata import descriptors as d
 from functions.providers.cardata import planner as p
 from functions.providers.cardata.planning import LOOKED_UP_FOR_S
@@ -118,9 +118,44 @@ async def test_a_failed_request_makes_the_next_one_wait_too(linked: Bench) -> No
 async def test_a_link_that_is_dead_has_no_plan(linked: Bench) -> None:
     linked.sandbox.revoke_refresh(linked.sandbox.demo["gcid"])
     linked.advance(3_600)
+    with pytest.raises(RelinkRequired):
+        await read(linked)
 
     with pytest.raises(RelinkRequired):
         await plan(linked)
+
+
+async def test_while_bmws_login_is_down_there_are_plans_and_figures_all_the_same(linked: Bench) -> None:
+    await read(linked)
+    vehicle = await linked.vehicle(I4)
+    linked.sandbox.fault(match={"path": "/gcdm/oauth/token"}, fault="status", status=503)
+    linked.advance(3_590)
+    linked.advance(20)
+
+    planned = await linked.cardata.planner.plan(linked.account, vehicle, None, forced=False)
+    figures = await linked.cardata.planner.quota(linked.account)
+
+    assert (planned.source, figures["used"]) == ("cache", linked.used())
+
+
+async def test_a_plan_that_asks_nobody_says_why_and_until_when(linked: Bench) -> None:
+    await read(linked)
+    paced = await plan(linked)
+    linked.advance(1)
+    linked.sandbox.fault(match={"path": "telematicData"}, fault="cu", code="CU-500", times=1)
+    with pytest.raises(UpstreamError):
+        await linked.cardata.vehicles.read_vehicle(linked.account, await linked.vehicle(I4), forced=True)
+    linked.advance(60)
+    failed = await plan(linked)
+    linked.sandbox.fault(match={"path": "telematicData"}, fault="cu", code="CU-429", times=1)
+    with pytest.raises(QuotaLimitExceeded):
+        await read(linked, X3)
+    linked.advance(LOOKED_UP_FOR_S)
+    used_up = await plan(linked, forced=True)
+
+    assert (paced.because, paced.retry_after_s) == ("paced", paced.max_age_s)
+    assert (failed.because, failed.retry_after_s) == ("failed", p.RETRY_S - 60)
+    assert (used_up.because, used_up.retry_after_s) == ("used_up", 12 * 3_600 - 61 - LOOKED_UP_FOR_S)
 
 
 async def wanted_s(bench: Bench, vin: str) -> float:

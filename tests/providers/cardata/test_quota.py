@@ -77,7 +77,7 @@ async def test_a_clock_that_is_set_back_gives_no_day_back(ledger: QuotaLedger, c
 
 
 async def test_after_a_refusal_nothing_is_sent_before_midnight(ledger: QuotaLedger, clock: ManualClock) -> None:
-    refusal = await ledger.block(GCID)
+    refusal = await ledger.block(GCID, (await ledger.look(GCID)).day)
 
     assert refusal.retry_after_s == 12 * 3600
     with pytest.raises(CarDataQuotaExceeded):
@@ -86,6 +86,37 @@ async def test_after_a_refusal_nothing_is_sent_before_midnight(ledger: QuotaLedg
     assert (shown["used"], shown["remaining"], shown["reserved"]) == (LIMIT, 0, 0)
     clock.advance(12 * 3600)
     assert (await ledger.reserve(GCID)).used == 1
+
+
+async def test_a_refusal_of_yesterdays_request_leaves_today_open(ledger: QuotaLedger, clock: ManualClock) -> None:
+    clock.advance(12 * 3600 - 1)
+    yesterday = (await ledger.reserve(GCID)).day
+    clock.advance(2)
+
+    refusal = await ledger.block(GCID, yesterday)
+
+    assert refusal.retry_after_s == 1
+    assert (await ledger.look(GCID)).left(is_forced=True) == LIMIT - 1
+    clock.advance(600)
+    assert (await ledger.reserve(GCID)).used == 2
+
+
+async def test_a_refusal_just_after_midnight_makes_wait_for_minutes_and_not_for_the_day(
+    ledger: QuotaLedger, clock: ManualClock
+) -> None:
+    clock.advance(12 * 3600 + 30)
+    today = (await ledger.reserve(GCID)).day
+
+    refusal = await ledger.block(GCID, today)
+
+    assert refusal.retry_after_s == 90
+    with pytest.raises(CarDataQuotaExceeded) as held_back:
+        await ledger.reserve(GCID, is_forced=True)
+    assert held_back.value.retry_after_s == 90
+    clock.advance(90)
+    assert (await ledger.reserve(GCID)).used == 2
+    # Said again when midnight is over, it is meant.
+    assert (await ledger.block(GCID, today)).retry_after_s == 86_400 - 120
 
 
 async def test_instances_charge_one_account(documents: Documents, clock: ManualClock) -> None:
