@@ -4,7 +4,7 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from common.cache import Aged, Cache, Hit
 from common.clock import Clock
@@ -12,14 +12,12 @@ from common.errors import (
     ApiError,
     CacheMiss,
     NotSupported,
-    QuotaLimitExceeded,
     RateLimitExceeded,
-    UpstreamError,
     ValidationFailed,
     VehicleNotFound,
 )
-from common.failure_memory import FailureKind, by_error_tree
 from common.loops import needs_loop
+from functions import planned_reads
 from functions.links import Link, LinkBook
 from functions.providers.port import Account, PlanReads, Provider, Vehicle
 from functions.providers.registry import Providers
@@ -28,8 +26,6 @@ from functions.upstream import Upstream
 
 T = TypeVar("T")
 
-_BRIEFLY_S = 2.0
-"""How long to hold what may be outdated at any moment, or stands in for what could not be read."""
 _RELIST_AFTER_S = 300.0
 """A vehicle that is not on the list may have been bought since; ask again, but not at every wrong VIN."""
 
@@ -137,7 +133,7 @@ class VehicleManager:
         key = ("vehicles", link.account.id)
         max_age_s = self._list_ttl_s if freshness.max_age_s is None else freshness.max_age_s
         hit = self._lists.get(key)
-        if hit is not None and self._age_s(hit.value) < max_age_s:
+        if hit is not None and self._is_young(hit.value, max_age_s):
             return hit.value
         if freshness.cache_only:
             raise CacheMiss
@@ -264,22 +260,14 @@ class VehicleManager:
                     account, "read", lambda: provider.reads.read_vehicle(account, vehicle, forced=forced)
                 )
             except ApiError as failure:
-                if known is None or freshness.max_age_s is not None or by_error_tree(failure) is not FailureKind.OUTAGE:
+                if known is None or not planned_reads.stands_in(failure, freshness.max_age_s):
                     raise
-                # Whoever names no age is better served with what is known than with the maker's trouble.
-                now = self._clock.monotonic()
-                read_at = now - self._since_s(known.fetched_at)
-                return Aged(known, read_at, loaded=True, fresh_from=now, fresh_until=now + _BRIEFLY_S)
-        if known is not None:
-            age_s = self._since_s(known.fetched_at)
-            if freshness.max_age_s is None or age_s < freshness.max_age_s:
-                now, worth_it_in_s = self._clock.monotonic(), plan.max_age_s - age_s
-                # Held no longer than until another request is worth it.
-                early_s = max(0.0, self._read_ttl_s - worth_it_in_s) if worth_it_in_s > 0 else 0.0
-                # What is streamed changes without our being told, unless instances share a channel.
-                until = now + _BRIEFLY_S if plan.source == "stream" else None
-                return Aged(known, now - age_s, loaded=False, fresh_from=now - early_s, fresh_until=until)
-        raise _REFUSALS[plan.because](plan.why, retry_after_s=plan.retry_after_s)
+                return planned_reads.instead(known, self._since_s(known.fetched_at), now_s=self._clock.monotonic())
+        age_s = self._since_s(known.fetched_at) if known is not None else 0.0
+        if known is None or (freshness.max_age_s is not None and age_s >= freshness.max_age_s):
+            raise planned_reads.refusal(plan)
+        now_s = self._clock.monotonic()
+        return planned_reads.as_planned(known, age_s, plan, now_s=now_s, read_ttl_s=self._read_ttl_s)
 
     async def _ask(self, account: Account, provider: Provider, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Ask the maker; once only where each attempt is paid for."""
@@ -356,25 +344,23 @@ class VehicleManager:
         if stored.vehicles_at is not None:
             # What another instance was told serves a cold start.
             listed = VehicleList(stored.vehicles, stored.vehicles_at)
-            if self._age_s(listed) < max_age_s:
+            if self._is_young(listed, max_age_s):
                 return listed
-        provider = self._providers.get(link.account.provider)
-        vehicles = await self._ask(link.account, provider, lambda: provider.reads.list_vehicles(link.account))
+        provider, forced = self._providers.get(link.account.provider), max_age_s == 0
+        vehicles = await self._ask(
+            link.account, provider, lambda: provider.reads.list_vehicles(link.account, forced=forced)
+        )
         listed = VehicleList(vehicles, self._clock.utc())
         await self._links.remember_vehicles(link, listed.vehicles, listed.listed_at)
         return listed
 
+    def _is_young(self, listed: VehicleList, max_age_s: float) -> bool:
+        # Somebody without a vehicle has just got his account, or is about to map one to it.
+        return self._age_s(listed) < (max_age_s if listed.vehicles else min(max_age_s, _RELIST_AFTER_S))
+
     def _age_s(self, listed: VehicleList) -> float:
         # Another instance's clock may be a little ahead of ours; nothing is younger than now.
         return self._since_s(listed.listed_at)
-
-
-_REFUSALS: Final[Mapping[str, Callable[..., ApiError]]] = {
-    "used_up": QuotaLimitExceeded,
-    "failed": UpstreamError,
-    "paced": RateLimitExceeded,
-}
-"""By why a plan asks nobody: what it is to whoever cannot be served with what is known."""
 
 
 def _held(hit: Hit[T] | None) -> Hit[T]:

@@ -40,6 +40,8 @@ async def _connect_status(services: Services, call: Call) -> Answer:
         found = await services.logins.ask(principal, params.connect_id)
         if isinstance(found, Waiting):
             return Answer(_pending(found), status=202)
+        # Linked anew, it may have other vehicles.
+        services.vehicles.forget(found.account.id)
         return Answer(await _shown(services, found))
     if envelope.account is not None:
         link = await services.accounts.by_id(principal, envelope.account)

@@ -244,8 +244,8 @@ class PlanReads(Protocol):
 class ReadVehicles(Protocol):
     """The vehicle list and the state of one."""
 
-    async def list_vehicles(self, account: Account) -> tuple[Vehicle, ...]:
-        """The account's vehicles from the maker, in the maker's order."""
+    async def list_vehicles(self, account: Account, *, forced: bool = False) -> tuple[Vehicle, ...]:
+        """The account's vehicles from the maker, in the maker's order. ``forced``: a caller insists on asking now."""
         ...
 
     async def read_vehicle(self, account: Account, vehicle: Vehicle, *, forced: bool = False) -> Snapshot:

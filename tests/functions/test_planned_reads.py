@@ -55,8 +55,8 @@ class Rationing:
         self.known = await self.maker.read_vehicle(account, vehicle, forced=forced)
         return self.known
 
-    async def list_vehicles(self, account: Account) -> tuple[Vehicle, ...]:
-        return await self.maker.list_vehicles(account)
+    async def list_vehicles(self, account: Account, *, forced: bool = False) -> tuple[Vehicle, ...]:
+        return await self.maker.list_vehicles(account, forced=forced)
 
 
 @pytest.fixture

@@ -407,3 +407,22 @@ async def test_forgetting_an_account_drops_everything_of_it_and_nothing_else(
     world.vehicles.forget(link.account.id)
     with pytest.raises(CacheMiss):
         await world.vehicles.list(link, CACHE_ONLY)
+
+
+async def test_only_a_fresh_list_is_forced(world: World, link: Link, maker: FakeMaker) -> None:
+    await world.vehicles.list(link, Freshness(max_age_s=60))
+    assert maker.calls["list_vehicles, forced"] == 0
+    await world.vehicles.list(link, Freshness(max_age_s=0))
+    assert maker.calls["list_vehicles, forced"] == 1
+
+
+async def test_a_list_without_a_vehicle_is_asked_again_after_minutes(
+    world: World, link: Link, clock: ManualClock, maker: FakeMaker
+) -> None:
+    cars, maker.cars = maker.cars, []
+    assert (await world.vehicles.list(link, Freshness(max_age_s=0))).vehicles == ()
+    maker.cars = cars
+    clock.advance(299)
+    assert (await world.vehicles.list(link)).vehicles == ()
+    clock.advance(1)
+    assert (await world.vehicles.list(link)).vehicles != ()

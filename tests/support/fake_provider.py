@@ -135,8 +135,9 @@ class FakeMaker:
         """Nothing is held."""
         await self._called("forget")
 
-    async def list_vehicles(self, account: Account) -> tuple[Vehicle, ...]:
+    async def list_vehicles(self, account: Account, *, forced: bool = False) -> tuple[Vehicle, ...]:
         """The cars, in order."""
+        self.calls["list_vehicles, forced"] += forced
         scripted = await self._called("list_vehicles")
         return scripted if scripted is not None else tuple(car.vehicle for car in self.cars)
 

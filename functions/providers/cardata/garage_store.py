@@ -10,7 +10,11 @@ from common.stores.documents import Body, DocumentExists, Documents, update
 from functions.providers.cardata.names import vin_digest
 
 LISTED_FOR: Final = timedelta(days=7)
+EMPTY_FOR: Final = timedelta(minutes=30)
+"""A list without a car: the owner may be about to map one."""
 PROFILED_FOR: Final = timedelta(days=30)
+UNPROFILED_FOR: Final = timedelta(days=1)
+"""For a car of which BMW refuses the master data: each look is charged all the same."""
 PICTURED_FOR: Final = timedelta(days=30)
 _MAX_PICTURE_BYTES: Final = 600_000
 """In base64 it must fit a document."""
@@ -34,12 +38,12 @@ class Garage:
 
     def is_listed(self, now: datetime) -> bool:
         """Whether the list of cars is still trusted."""
-        return self.listed_at is not None and now < self.listed_at + LISTED_FOR
+        return self.listed_at is not None and now < self.listed_at + (LISTED_FOR if self.vins else EMPTY_FOR)
 
     def is_profiled(self, vin: str, now: datetime) -> bool:
         """Whether a car's master data are still trusted."""
         profile = self.profiles.get(vin)
-        return profile is not None and now < profile.at + PROFILED_FOR
+        return profile is not None and now < profile.at + (PROFILED_FOR if profile.data else UNPROFILED_FOR)
 
 
 class GarageBook:
@@ -78,8 +82,15 @@ class GarageBook:
             },
         )
 
+    async def outdate(self, account_id: str) -> None:
+        """The account is linked anew: what BMW listed, or would not tell, may have changed."""
+        garage = await self.load(account_id)
+        if garage != Garage():
+            told = {vin: profile for vin, profile in garage.profiles.items() if profile.data}
+            await self.save(account_id, Garage(garage.vins, None, told))
+
     async def picture(self, account_id: str, vin: str, now: datetime) -> bytes | None:
-        """A picture that is not too old."""
+        """A picture that is not too old; an empty one where BMW had none."""
         document = await self._documents.get(f"cardata/{account_id}/picture-{vin_digest(account_id, vin)}")
         if document is None or now >= datetime.fromisoformat(document.body["at"]) + PICTURED_FOR:
             return None

@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from common.clock import Clock
@@ -23,6 +23,9 @@ from functions.snapshot import Snapshot
 
 LOOKED_UP_FOR_S: Final = 5.0
 """How long a situation is trusted that says to wait: reads that come in a row need not look it up each."""
+SILENT_WHILE_CHARGING: Final = timedelta(minutes=30)
+"""A stream that has not told a charging car's state of charge for so long is not bringing it."""
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _MAX_REMEMBERED: Final = 10_000
 _MAYBE_CHARGING: Final = frozenset({d.CHARGING_ACTIVE, "INITIALIZATION"})
 
@@ -113,7 +116,7 @@ class Planner:
             will_hardly_charge=_will_hardly_charge(signals, now),
             others_charging=sum(map(_is_charging, others)),
             others_hardly=sum(_will_hardly_charge(other, now) for other in others),
-            streams_until=streams_until if _is_streamed(signals) else None,
+            streams_until=streams_until if _is_streamed(signals, now) else None,
             failed_at=failed_at if failed_at and (read_at is None or failed_at > read_at) else None,
         )
 
@@ -144,10 +147,15 @@ def _will_hardly_charge(signals: Signals, now: datetime) -> bool:
     return d.READ in signals and not any(name in signals for name in (*d.SOC, d.CHARGING_STATUS))
 
 
-def _is_streamed(signals: Signals) -> bool:
+def _is_streamed(signals: Signals, now: datetime) -> bool:
     """Whether the stream brings what matters most: the state of charge of a car that has one.
 
-    The owner chooses what is streamed; a stream without it must not keep a reading from being made.
+    The owner chooses what is streamed; a stream without it must not keep a reading from being made, nor one whose
+    latest word was overtaken by a request. A car that charges has more to say every few minutes.
     """
-    matters = [signals[name] for name in (*d.SOC, d.CHARGING_STATUS) if name in signals] or list(signals.values())
-    return any(signal.via == "stream" for signal in matters)
+    matters = [signals[name] for name in d.SOC if name in signals]
+    if not matters:
+        others = [signals[d.CHARGING_STATUS]] if d.CHARGING_STATUS in signals else signals.values()
+        return any(signal.via == "stream" for signal in others)
+    newest = max(matters, key=lambda signal: (signal.counts_from or _NEVER, signal.via == "stream"))
+    return newest.via == "stream" and (not _is_charging(signals) or now - newest.received_at < SILENT_WHILE_CHARGING)

@@ -21,7 +21,7 @@ from functions.providers.cardata.transport import Transport
 from functions.providers.cardata.vehicle_manager import IMAGE_VIEWS, VehicleManager
 from functions.providers.pool import SILENT, Watch
 from functions.providers.port import Provider
-from functions.tokens import ANSWER_WITHIN_S, TokenKeeper
+from functions.tokens import ANSWER_WITHIN_S, TokenKeeper, TokenSet
 
 NAME: Final = "cardata"
 COMMANDS_ADVICE: Final = (
@@ -40,6 +40,21 @@ class CarData:
     planner: Planner
     signals: SignalStore
     streams: StreamWatch
+
+
+@dataclass(frozen=True, slots=True)
+class _Follows:
+    """Implements :class:`functions.providers.port.FollowLinks`."""
+
+    index: StreamIndex
+    garages: GarageBook
+
+    async def linked(self, account_id: str, tokens: TokenSet) -> None:
+        await self.garages.outdate(account_id)
+        await self.index.linked(account_id, tokens)
+
+    async def unlinked(self, account_id: str) -> None:
+        await self.index.unlinked(account_id)
 
 
 def assemble(  # noqa: PLR0913 - collaborators and settings, each by its name
@@ -73,7 +88,7 @@ def assemble(  # noqa: PLR0913 - collaborators and settings, each by its name
         reads=vehicles,
         device=auth,
         planner=planner,
-        follows=StreamIndex(documents),
+        follows=_Follows(StreamIndex(documents), garages),
         idle_life=REFRESH_TOKEN_LIVES,
         commands_advice=COMMANDS_ADVICE,
         images=vehicles,

@@ -1,5 +1,6 @@
 """One request to the REST API: signed, charged to the customer's day before it leaves, its failure told by its id."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -22,6 +23,7 @@ from functions.tokens import TokenSet
 
 API_ORIGIN: Final = "https://api-cardata.bmwgroup.com"
 JSON: Final = "application/json"
+_MAX_REMEMBERED: Final = 10_000
 
 
 class Rest:
@@ -34,6 +36,7 @@ class Rest:
         self._auth = auth
         self._ledger = ledger
         self._origin = (origin or API_ORIGIN).rstrip("/")
+        self._refused: OrderedDict[str, str] = OrderedDict()
 
     async def get(
         self,
@@ -67,6 +70,8 @@ class Rest:
         accept: str,
     ) -> Reply:
         tokens = await self._auth.usable(account)
+        if self._refused.get(account.id) == tokens.access_token:
+            raise CarDataRelinkRequired
         for is_last in (False, True):
             gcid = tokens.extra["gcid"]
             day = (await self._ledger.reserve(gcid, is_forced=is_forced)).day
@@ -82,7 +87,15 @@ class Rest:
                 raise failure
             if not is_last:
                 tokens = await self._auth.usable(account, refused=tokens.access_token)
+        self._remember(account.id, tokens.access_token)
         raise CarDataRelinkRequired
+
+    def _remember(self, account_id: str, access_token: str) -> None:
+        """A token that is refused although it is new stays so, and each refusal is charged."""
+        self._refused[account_id] = access_token
+        self._refused.move_to_end(account_id)
+        while len(self._refused) > _MAX_REMEMBERED:
+            self._refused.popitem(last=False)
 
     async def _blocked(self, gcid: str, day: str, refusal: CarDataQuotaExceeded) -> CarDataQuotaExceeded:
         try:

@@ -6,15 +6,17 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from common.clock import Clock
-from common.errors import ApiError, RelinkRequired, StoreUnavailable, ValidationFailed, VehicleNotFound
+from common.errors import ApiError, NotSupported, RelinkRequired, StoreUnavailable, ValidationFailed, VehicleNotFound
 from common.loops import needs_loop
 from functions.providers.cardata import descriptors as d
 from functions.providers.cardata.containers import ContainerBook
 from functions.providers.cardata.failures import (
+    NO_PICTURE,
     CarDataBusy,
     CarDataInvalidReply,
     CarDataMisunderstood,
     CarDataQuotaExceeded,
+    CarDataRefused,
     CarDataTimeout,
     CarDataUnavailable,
     ContainerGone,
@@ -76,7 +78,9 @@ class VehicleManager:
         garage = known = await self._garages.load(account.id)
         if forced or not garage.is_listed(now):
             answer = json_of(await self._rest.get(account, "/customers/vehicles/mappings", is_forced=forced))
-            garage = replace(garage, vins=to_mappings(answer), listed_at=now)
+            garage = known = replace(garage, vins=to_mappings(answer), listed_at=now)
+            # At once: whatever becomes of the master data, the list is paid for.
+            await self._garages.save(account.id, garage)
         profiles = {vin: profile for vin, profile in garage.profiles.items() if vin in garage.vins}
         for vin in garage.vins:
             if not garage.is_profiled(vin, now):
@@ -113,7 +117,10 @@ class VehicleManager:
         return recalled(vehicle, await self._signals.load(account.id, vehicle.vin))
 
     async def read_image(self, account: Account, vehicle: Vehicle, view: str) -> bytes:
-        """A PNG: one request a month. Raises ValidationFailed for another view, NotSupported where BMW has none."""
+        """A PNG: one request a month, also where BMW has none, which is NotSupported.
+
+        Raises ValidationFailed for another view.
+        """
         await needs_loop()
         if view not in IMAGE_VIEWS:
             problem = f"is none of {', '.join(IMAGE_VIEWS)}"
@@ -121,9 +128,16 @@ class VehicleManager:
         now = self._clock.utc()
         held = await self._garages.picture(account.id, vehicle.vin, now)
         if held is not None:
+            if not held:
+                raise NotSupported(NO_PICTURE)
             return held
-        # BMW words its refusals as JSON, so that must be acceptable too.
-        reply = await self._rest.get(account, f"{_CAR}/image", accept="image/png, application/json", vin=vehicle.vin)
+        try:
+            # BMW words its refusals as JSON, so that must be acceptable too.
+            accept = "image/png, application/json"
+            reply = await self._rest.get(account, f"{_CAR}/image", accept=accept, vin=vehicle.vin)
+        except NotSupported:
+            await self._garages.save_picture(account.id, vehicle.vin, b"", now)
+            raise
         if not reply.body.startswith(_PNG):
             raise CarDataInvalidReply
         await self._garages.save_picture(account.id, vehicle.vin, reply.body, now)
@@ -182,8 +196,11 @@ class VehicleManager:
             return to_profile(
                 object_of(await self._rest.get(account, f"{_CAR}/basicData", is_forced=is_forced, vin=vin))
             )
-        except (*_PASSING, NoData, VehicleNotFound):
+        except _PASSING:
             return None
+        except (NoData, VehicleNotFound, CarDataRefused, CarDataMisunderstood):
+            # Kept as it is: the next look would be refused, and charged, too.
+            return {}
 
     async def _telematic_data(self, account: Account, vehicle: Vehicle, *, is_forced: bool) -> dict[str, Signal]:
         async def ask(container_id: str) -> dict[str, Signal]:

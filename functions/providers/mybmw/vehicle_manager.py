@@ -104,7 +104,7 @@ class VehicleManager:
         self._has_settings: dict[tuple[str, str], bool] = {}
         """What the last read of a car with a charging plan said of its charging settings, by account and VIN."""
 
-    async def list_vehicles(self, account: Account) -> tuple[Vehicle, ...]:
+    async def list_vehicles(self, account: Account, *, forced: bool = False) -> tuple[Vehicle, ...]:  # noqa: ARG002
         """The account's vehicles: three requests, and one for each vehicle."""
         await needs_loop()
         listing = _Listing(self._auth.session(account))

@@ -101,6 +101,37 @@ async def test_the_stream_is_trusted_while_it_is_up_and_brings_the_state_of_char
     assert (await plan(linked)).source == "poll"
 
 
+async def streams(bench: Bench, **values: object) -> None:
+    """Something comes by the stream, which is up."""
+    now = bench.clock.utc()
+    incoming = {getattr(d, name): Signal(value, None, now, now, "stream") for name, value in values.items()}
+    await bench.cardata.signals.upsert(bench.account.id, I4, incoming)
+    await bench.cardata.streams.beat(bench.account.id, now + timedelta(hours=6))
+
+
+async def test_a_charge_that_the_stream_says_nothing_of_is_read_by_requests(linked: Bench) -> None:
+    await read(linked)
+    soc = Signal(50, "%", linked.clock.utc(), linked.clock.utc(), "stream")
+    await linked.cardata.signals.upsert(linked.account.id, I4, {d.SOC[0]: soc})
+    await streams(linked, CHARGING_STATUS=d.CHARGING_ACTIVE)
+    linked.advance(29 * 60)
+    assert (await plan(linked)).source == "stream"
+    linked.advance(60)
+    await streams(linked, LATITUDE=48.1)
+
+    assert (await plan(linked)).source == "poll"
+
+
+async def test_a_state_of_charge_that_a_request_knew_better_is_not_streamed(linked: Bench) -> None:
+    await streams(linked, CHARGING_STATUS=d.CHARGING_ACTIVE, MILEAGE=5)
+    linked.advance(60)
+    await read(linked)
+    linked.advance(2 * 3_600)
+    await streams(linked, CHARGING_STATUS=d.CHARGING_ACTIVE)
+
+    assert (await plan(linked)).source == "poll"
+
+
 async def test_a_failed_request_makes_the_next_one_wait_too(linked: Bench) -> None:
     linked.sandbox.fault(match={"path": "telematicData"}, fault="cu", code="CU-500", times=1)
     with pytest.raises(UpstreamError):

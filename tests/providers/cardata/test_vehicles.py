@@ -82,6 +82,80 @@ async def test_a_car_whose_master_data_cannot_be_had_is_listed_all_the_same(benc
     assert [car.drivetrain for car in second] == ["COMBUSTION", "ELECTRIC", "PLUGIN_HYBRID"]
 
 
+@pytest.mark.parametrize("code", ["CU-127", "CU-104", "CU-103", "CU-403", "CU-400", "CU-401"])
+async def test_master_data_that_bmw_refuses_cost_a_request_a_day_and_not_the_list(bench: Bench, code: str) -> None:
+    await bench.link()
+    bench.sandbox.fault(match={"path": BASIC, "vin": I4}, fault="cu", code=code, times=1)
+
+    found = await bench.cardata.vehicles.list_vehicles(bench.account)
+    await bench.cardata.vehicles.list_vehicles(bench.account)
+
+    assert ([car.drivetrain for car in found], bench.used()) == (["COMBUSTION", "UNKNOWN", "PLUGIN_HYBRID"], 4)
+    bench.advance(86_400)
+    found = await bench.cardata.vehicles.list_vehicles(bench.account)
+    assert ([car.drivetrain for car in found], bench.used()) == (["COMBUSTION", "ELECTRIC", "PLUGIN_HYBRID"], 1)
+
+
+async def test_a_list_is_paid_for_once_whatever_becomes_of_the_master_data(bench: Bench) -> None:
+    await bench.link()
+    bench.sandbox.fault(match={"path": BASIC}, fault="cu", code="CU-101", times=2)
+    with pytest.raises(RelinkRequired):
+        await bench.cardata.vehicles.list_vehicles(bench.account)
+    bench.advance(3_600)
+    before = bench.used()
+
+    await bench.cardata.vehicles.list_vehicles(bench.account)
+
+    assert bench.used() - before == 3
+
+
+async def test_a_list_without_a_car_is_trusted_for_minutes(bench: Bench) -> None:
+    customer = bench.sandbox.add_customer(cars=[])
+    await bench.link(customer["gcid"])
+    assert await bench.cardata.vehicles.list_vehicles(bench.account) == ()
+    await bench.cardata.vehicles.list_vehicles(bench.account)
+    assert bench.sandbox.stats()["quota_used"][customer["gcid"]] == 1
+    bench.advance(1_800)
+
+    await bench.cardata.vehicles.list_vehicles(bench.account)
+
+    assert bench.sandbox.stats()["quota_used"][customer["gcid"]] == 2
+
+
+async def test_who_links_anew_has_his_cars_listed_anew(linked: Bench) -> None:
+    follows = linked.cardata.provider.follows
+    assert follows is not None
+    before = linked.used()
+    await follows.linked(linked.account.id, await linked.link())
+
+    await linked.cardata.vehicles.list_vehicles(linked.account)
+
+    assert linked.used() - before == 1
+
+
+async def test_a_new_token_that_is_refused_too_is_not_tried_again(linked: Bench) -> None:
+    linked.sandbox.fault(match={"path": TELEMATIC}, fault="cu", code="CU-101")
+    with pytest.raises(RelinkRequired):
+        await read(linked)
+    before = linked.used()
+    for _ in range(3):
+        with pytest.raises(RelinkRequired):
+            await read(linked)
+    assert linked.used() == before
+
+    await linked.link()
+    linked.sandbox.control("DELETE", "faults")
+    assert (await read(linked)).mileage_km is not None
+
+
+async def test_that_bmw_has_no_picture_is_asked_once_a_month(linked: Bench) -> None:
+    vehicle = await linked.vehicle(X3)
+    for _ in range(2):
+        with pytest.raises(NotSupported, match="no picture"):
+            await linked.cardata.vehicles.read_image(linked.account, vehicle, "front_side")
+    assert linked.used() == 5
+
+
 async def test_a_second_users_car_is_not_listed(bench: Bench) -> None:
     secondary = {"vin": "WBA00000000DEMO92", "mapping": "SECONDARY"}
     customer = bench.sandbox.add_customer(cars=[{"vin": "WBA00000000DEMO91"}, secondary])
