@@ -162,7 +162,7 @@ _ROWS: Final = (
     _D("vehicle.cabin.window.row2.driver.status", None, _by_model(x1="CLOSED", i4="CLOSED", x3="CLOSED")),
     _D("vehicle.cabin.window.row2.passenger.status", None, _by_model(x1="CLOSED", i4="INVALID", x3="CLOSED")),
     _D("vehicle.cabin.sunroof.status", None, _by_model(x1="INVALID", i4=ABSENT, x3="CLOSED")),
-    _D("vehicle.cabin.sunroof.tiltStatus", None, _by_model(x1=None, i4=ABSENT, x3="CLOSED")),
+    _D("vehicle.cabin.sunroof.tiltStatus", None, _by_model(x1=None, i4=ABSENT, x3="CLOSED"), When.STARTS),
     _D(LATITUDE, "degrees", lambda m: position(m)[0], When.DRIVES),
     _D(LONGITUDE, "degrees", lambda m: position(m)[1], When.DRIVES),
     _D(f"{_NAVIGATION}.heading", "degrees", lambda m: round(math.degrees(_angle(m))), When.DRIVES),

@@ -4,6 +4,7 @@
 cannot be changed, and is found again by its purpose.
 """
 
+import re
 from typing import Final
 
 _P: Final = "vehicle."
@@ -123,7 +124,13 @@ CONTAINER_NAME: Final = "draiv"
 CONTAINER_VERSION: Final = 1
 CONTAINER_PURPOSE: Final = f"draiv vehicle snapshot v{CONTAINER_VERSION}"
 
+_PLACE: Final = re.compile(
+    r"navigation|latitude|longitude|altitude|coordinate|location|position|gps|heading|destination|address|route",
+    re.IGNORECASE,
+)
+"""BMW has names that we do not know, and the owner streams what he likes: rather too much is taken for a place."""
+
 
 def is_about_place(descriptor: str) -> bool:
     """Whether a descriptor tells where the car is or goes, known to us or not."""
-    return ".navigation." in descriptor
+    return _PLACE.search(descriptor) is not None

@@ -5,7 +5,7 @@ from typing import Final
 
 from functions.providers.cardata import descriptors as d
 from functions.providers.cardata.sheet import NOT_IN_CARDATA, Sheet
-from functions.providers.cardata.signals import PAIR_WITHIN, Signal
+from functions.providers.cardata.signals import Signal
 from functions.providers.cardata.values import Nothing, Reading, flag, number, whole, word
 from functions.snapshot import CHARGING, NOT_CHARGING_STATES, Charging, FuelAndBattery
 
@@ -15,6 +15,7 @@ NO_ENGINE: Final = "the car has no combustion engine"
 NO_BATTERY: Final = "the car has no high-voltage battery"
 NOT_CHARGING: Final = "the car is not charging"
 NOT_APART: Final = "BMW CarData does not report it apart from the total"
+_TOGETHER_WITHIN: Final = timedelta(seconds=1)
 _FUEL_TYPES: Final = {(True, False): "fuel", (False, True): "electric", (True, True): "hybrid"}
 _STATUSES: Final = {
     "CHARGINGACTIVE": CHARGING,
@@ -87,7 +88,7 @@ def _fuel_range(total: Reading[int], electric: Reading[int], drivetrain: str) ->
 def _is_together(one: Signal | None, other: Signal | None) -> bool:
     if one is None or other is None or one.measured_at is None or other.measured_at is None:
         return False
-    return abs(one.measured_at - other.measured_at) <= PAIR_WITHIN
+    return abs(one.measured_at - other.measured_at) <= _TOGETHER_WITHIN
 
 
 def to_charging(sheet: Sheet, drivetrain: str) -> Charging | None:
@@ -105,7 +106,7 @@ def to_charging(sheet: Sheet, drivetrain: str) -> Charging | None:
     ends_at = None
     if status == CHARGING:
         # Minutes that are older than the status belong to an earlier charge.
-        if minutes.signal is not None and minutes.value is not None and _is_older(minutes.signal, reading.signal):
+        if minutes.signal is not None and minutes.value is not None and is_older(minutes.signal, reading.signal):
             minutes = Reading(None, Nothing.ABSENT, None)
         left = sheet.put(f"{at}.ends_at", minutes)
         counts_from = minutes.signal.counts_from if minutes.signal is not None else None
@@ -125,7 +126,8 @@ def to_charging(sheet: Sheet, drivetrain: str) -> Charging | None:
     )
 
 
-def _is_older(one: Signal, other: Signal | None) -> bool:
+def is_older(one: Signal, other: Signal | None) -> bool:
+    """Whether ``one`` was measured before ``other``, or that cannot be told."""
     if other is None or one.counts_from is None or other.counts_from is None:
         return True
     return one.counts_from < other.counts_from

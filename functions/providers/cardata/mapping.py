@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from functions.providers.cardata import descriptors as d
-from functions.providers.cardata.energy import to_charging, to_fuel_and_battery
+from functions.providers.cardata.energy import is_older, to_charging, to_fuel_and_battery
 from functions.providers.cardata.garage import left_side
 from functions.providers.cardata.service import is_service_required, to_check_control, to_services
 from functions.providers.cardata.sheet import NOT_IN_CARDATA, Sheet
@@ -110,16 +110,18 @@ def _openings(sheet: Sheet, profile: Mapping[str, Any]) -> Openings:
     lock_state = sheet.put(f"{at}.lock_state", sheet.newest(d.LOCK, word))
     if lock_state is not None and lock_state not in _LOCKS:
         sheet.strange(f"{at}.lock_state", lock_state)
-    roof = sheet.lid(d.ROOF, f"{at}.roof", _LIDS)
-    tilt = sheet.lid(d.ROOF_TILT, f"{at}.roof", _LIDS)
+    # Only what decides is noted: each of the two has a time of its own.
+    aside = Sheet(sheet.signals)
+    roof, tilt = (aside.lid(descriptor, f"{at}.roof", _LIDS) for descriptor in (d.ROOF, d.ROOF_TILT))
+    # A roof that is shut and tilted lets the rain in.
+    is_tilted = roof in (None, "CLOSED") and tilt in ("OPEN", "INTERMEDIATE")
     return Openings(
         lock_state=lock_state,
         doors=_by_side(sheet, f"{at}.doors", profile, d.door),
         windows=_by_side(sheet, f"{at}.windows", profile, d.window),
         hood=sheet.lid(d.HOOD, f"{at}.hood", _LIDS),
         trunk=sheet.lid(d.TRUNK, f"{at}.trunk", _LIDS),
-        # A roof that is shut and tilted lets the rain in.
-        roof=tilt if roof in (None, "CLOSED") and tilt in ("OPEN", "INTERMEDIATE") else roof,
+        roof=sheet.lid(d.ROOF_TILT if is_tilted else d.ROOF, f"{at}.roof", _LIDS),
     )
 
 
@@ -139,7 +141,8 @@ def _by_side(sheet: Sheet, at: str, profile: Mapping[str, Any], of: Any) -> dict
 
 
 def _climate(sheet: Sheet) -> Climate | None:
-    activity = sheet.put("climate.activity", word(sheet.get(d.CLIMATE)))
+    reading = word(sheet.get(d.CLIMATE))
+    activity = sheet.put("climate.activity", reading)
     if activity is None:
         sheet.missing("climate", sheet.unavailable["climate.activity"])
         return None
@@ -147,7 +150,9 @@ def _climate(sheet: Sheet) -> Climate | None:
         sheet.strange("climate.activity", activity)
     left = number(sheet.get(d.CLIMATE_MINUTES), "min", 0, 10_000)
     counts_from = left.signal.counts_from if left.signal is not None else None
-    if activity not in CLIMATE_ON_STATES or counts_from is None:
+    # Minutes that are older than the activity belong to an earlier run.
+    is_stale = left.signal is None or is_older(left.signal, reading.signal)
+    if activity not in CLIMATE_ON_STATES or counts_from is None or is_stale:
         sheet.missing("climate.ends_at", Nothing.ABSENT.value)
         return Climate(activity)
     minutes = sheet.put("climate.ends_at", left)

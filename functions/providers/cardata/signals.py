@@ -28,7 +28,8 @@ from functions.providers.cardata.descriptors import (
 
 Via = Literal["rest", "stream"]
 
-PAIR_WITHIN: Final = timedelta(seconds=1)
+PAIR_WITHIN: Final = timedelta(milliseconds=250)
+"""A car may report every second, so halves a second apart belong to two places."""
 MAX_DESCRIPTORS: Final = 1_000
 """There are 294; beyond this a sender is broken."""
 MAX_NAME_CHARS: Final = 200
@@ -100,15 +101,18 @@ def _upsert(merged: dict[str, Signal], name: str, signal: Signal) -> None:
         merged[name] = signal
 
 
-def _rank(signal: Signal) -> tuple[float, bool, bytes, float, float]:
-    """Later measured; then the stream, which says it in native types; the rest makes every order end the same."""
-    since = signal.counts_from
+def _rank(signal: Signal) -> tuple[float, float, bool, float, bytes, float]:
+    """Later measured; then the better pair; then the stream, which says it in native types; then what came in last.
+
+    The rest makes every order end the same.
+    """
     told = orjson.dumps([signal.unit, signal.value])
     return (
-        _seconds(since),
+        _seconds(signal.counts_from),
+        -_apart_s(signal.value),
         signal.via == "stream",
-        told,
         _seconds(signal.received_at),
+        told,
         _seconds(signal.measured_at),
     )
 
@@ -122,10 +126,17 @@ def _position(latitude: Signal | None, longitude: Signal | None) -> Signal | Non
         return None
     if latitude.measured_at is None or longitude.measured_at is None:
         return None
-    if abs(latitude.measured_at - longitude.measured_at) > PAIR_WITHIN:
+    apart = abs(latitude.measured_at - longitude.measured_at)
+    if apart > PAIR_WITHIN:
         return None
     earlier = min(latitude, longitude, key=lambda half: half.measured_at or half.received_at)
-    return replace(earlier, value=[latitude.value, longitude.value], unit=None)
+    pair = [latitude.value, longitude.value]
+    return replace(earlier, value=[*pair, apart.total_seconds()] if apart else pair, unit=None)
+
+
+def _apart_s(value: object) -> float:
+    """Of a position: how long after one half the other was measured, its third element unless it is 0."""
+    return value[2] if isinstance(value, list) and len(value) > 2 else 0.0
 
 
 def received(data: object, *, at: datetime, via: Via) -> dict[str, Signal]:

@@ -123,8 +123,8 @@ def position(signal: Signal | None) -> Reading[tuple[float, float]]:
     """Latitude and longitude that were measured together."""
     if signal is None:
         return Reading(None, Nothing.ABSENT, None)
-    halves = [_number(half) for half in signal.value]
-    nothings = [_raw_value(half) for half in signal.value]
+    halves = [_number(half) for half in signal.value[:2]]
+    nothings = [_raw_value(half) for half in signal.value[:2]]
     nothing = next((none for none in nothings if none is not None), None)
     if nothing is not None:
         return Reading(None, nothing, signal)

@@ -235,6 +235,13 @@ def test_a_roof_that_is_tilted_is_not_closed(roof: str, tilt: str | None, state:
     assert snapshot(values).openings.roof == state
 
 
+@pytest.mark.parametrize(("tilt", "measured_at"), [("CLOSED", NOON), ("OPEN", LATER)])
+def test_a_roof_is_dated_by_what_decides_how_it_stands(tilt: str, measured_at: datetime) -> None:
+    found = snapshot({d.ROOF: "CLOSED", d.ROOF_TILT: said(tilt, at=LATER, received_at=LATER)})
+
+    assert found.measured["openings.roof"] == measured_at
+
+
 def test_a_location_is_a_pair() -> None:
     pair = {d.LATITUDE: ("48.1", "degrees"), d.LONGITUDE: ("11.5", "degrees"), d.HEADING: ("359.6", "degrees")}
     found = snapshot(pair)
@@ -260,6 +267,32 @@ def test_climate(raw: str, activity: str, is_on: bool | None) -> None:
     assert (found.climate.activity, found.climate.is_on) == (activity, is_on)
     assert found.climate.ends_at == (NOON + timedelta(minutes=15) if is_on else None)
     assert ("climate.activity" in found.unknown) == (is_on is None)
+
+
+def test_the_minutes_of_an_earlier_run_do_not_end_this_one() -> None:
+    yesterday = said("15", "min", at=NOON - timedelta(days=1), received_at=NOON)
+    found = snapshot({d.CLIMATE: "heating", d.CLIMATE_MINUTES: yesterday})
+
+    assert found.climate is not None
+    assert found.climate.ends_at is None
+    assert found.unavailable["climate.ends_at"] == Nothing.ABSENT.value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vehicle.trip.lastGPSFix",
+        "vehicle.status.parkedLatitude",
+        "vehicle.cabin.infotainment.navigation.destinationSet.arrivalTime",
+        "vehicle.tripDestination",
+        "vehicle.charging.lastStation.postalAddress",
+        "vehicle.currentLocation.fix",
+        "vehicle.status.geoPosition",
+        "vehicle.body.altitudeSensor",
+    ],
+)
+def test_what_may_tell_a_place_is_called_so_whatever_bmw_calls_it(name: str) -> None:
+    assert set(snapshot({name: "somewhere"}).extra) == {f"location.{name}"}
 
 
 def test_tires_are_in_kilopascal() -> None:

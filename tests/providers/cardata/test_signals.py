@@ -16,6 +16,7 @@ from functions.providers.cardata.signals import (
     received,
     to_body,
 )
+from functions.providers.cardata.values import position
 from tests.providers.cardata.harness import NOON, said
 
 LATER, LATEST = NOON + timedelta(minutes=5), NOON + timedelta(minutes=10)
@@ -89,6 +90,42 @@ def test_a_position_is_made_only_of_halves_that_were_measured_together() -> None
     state = merge(state, {d.LONGITUDE: at(LATER, 12.0)})
     assert state[d.POSITION].value == [49.0, 12.0]
     assert state[d.POSITION].measured_at == LATER
+
+
+def test_a_new_half_a_second_later_does_not_make_a_place_where_nobody_was() -> None:
+    soon = NOON + timedelta(seconds=1)
+    state = merge({}, {d.LATITUDE: at(NOON, 48.0), d.LONGITUDE: at(NOON, 11.0)})
+
+    state = merge(state, {d.LATITUDE: at(soon, 49.0)})
+    assert state[d.POSITION].value == [48.0, 11.0]
+
+    state = merge(state, {d.LONGITUDE: at(soon, 12.0)})
+    assert (state[d.POSITION].value, state[d.POSITION].measured_at) == ([49.0, 12.0], soon)
+
+
+def test_halves_that_are_nearly_together_make_a_position_and_replace_none_that_are_quite() -> None:
+    soon, sooner = NOON + timedelta(milliseconds=400), NOON + timedelta(milliseconds=200)
+    exact = merge({}, {d.LATITUDE: at(NOON, 48.0), d.LONGITUDE: at(NOON, 11.0)})
+
+    held = merge(exact, {d.LATITUDE: at(sooner, 49.0)})
+    assert held[d.POSITION].value == [48.0, 11.0]
+    moved = merge(held, {d.LONGITUDE: at(soon, 12.0)})
+
+    assert position(moved[d.POSITION]).value == (49.0, 12.0)
+    assert moved[d.POSITION].measured_at == sooner
+    assert merge(
+        {}, {d.LATITUDE: at(NOON, 48.0), d.LONGITUDE: at(NOON + timedelta(milliseconds=251), 11.0)}
+    ).keys() == {
+        d.LATITUDE,
+        d.LONGITUDE,
+    }
+
+
+def test_of_two_values_of_one_moment_the_one_that_came_last_counts() -> None:
+    first, last = said("UNLOCKED", received_at=NOON), said("LOCKED", received_at=LATER)
+
+    assert merge({"a": first}, {"a": last})["a"] == last
+    assert merge({"a": last}, {"a": first})["a"] == last
 
 
 def test_halves_of_nothing_make_no_position() -> None:
