@@ -124,7 +124,7 @@ class AccountManager:
 
     async def of_caller(self, principal: str) -> list[Link]:
         """All of a caller's links; finishes disconnects that were cut short."""
-        await self._finish_disconnects(principal)
+        await self.finish_disconnects(principal)
         return await self._links.of_principal(principal)
 
     async def disconnect(self, link: Link) -> None:
@@ -199,7 +199,7 @@ class AccountManager:
             raise NotSupported(f"{provider} has no password login.")
         road = Account("", provider, credentials.region)
         # Before a captcha is spent: this needs the store, and gives the account a new id where its end was cut short.
-        await self._finish_disconnects(principal)
+        await self.finish_disconnects(principal)
         tokens = await self._upstream.once(road, "auth", lambda: log_in.log_in(credentials))
         account = Account(await self._links.account_id_for(identity), provider, credentials.region)
         before = await self._links.find_by_identity(principal, identity)
@@ -219,7 +219,9 @@ class AccountManager:
         self._sessions.put(("session", identity), Verified(proof, account.id))
         return link
 
-    async def _finish_disconnects(self, principal: str) -> None:
+    async def finish_disconnects(self, principal: str) -> None:
+        """Erase what disconnects that were cut short have left, so that a login gives the account a new id."""
+        await needs_loop()
         await self._links.sweep(principal)
         for unfinished in await self._links.of_principal(principal, ending=True):
             await self._erase(unfinished)

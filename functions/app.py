@@ -191,6 +191,7 @@ def build(
         documents=documents,
         upstream=upstream,
         clock=clock,
+        finish_disconnects=accounts.finish_disconnects,
     )
     slots = CommandSlots(documents, clock)
     audit = AuditTrail(documents, clock, key=settings.audit_key.encode() if settings.audit_key else None)

@@ -6,6 +6,7 @@ any instance can go on with it. The maker gives the tokens once: whoever gets th
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,7 +53,9 @@ class DeviceLogins:
         documents: Documents,
         upstream: Upstream,
         clock: Clock,
+        finish_disconnects: Callable[[str], Awaitable[None]],
     ) -> None:
+        """``finish_disconnects`` erases what disconnects of a principal's that were cut short have left."""
         self._providers = providers
         self._links = links
         self._tokens = tokens
@@ -60,6 +63,7 @@ class DeviceLogins:
         self._documents = documents
         self._upstream = upstream
         self._clock = clock
+        self._finish_disconnects = finish_disconnects
 
     async def begin(self, principal: str, provider: str, client_id: str) -> Waiting:
         """Ask the maker for a code. Raises NotSupported, ValidationFailed, AuthenticationFailed, Upstream*."""
@@ -79,12 +83,14 @@ class DeviceLogins:
         await needs_loop()
         document = await self._documents.get(_key(principal, connect_id))
         if document is None:
-            raise ConnectNotFound
+            linked = await self._linked(principal, connect_id)
+            if linked is None:
+                raise ConnectNotFound
+            return linked
         provider, grant, next_poll_at = _from_body(document.body)
         now = self._clock.utc()
         if now >= grant.expires_at:
-            await self._documents.delete(document.key)
-            raise RelinkRequired("The code has expired; connect again for a new one.")
+            return await self._dead(principal, document, RelinkRequired("The code has expired; connect again."))
         if now < next_poll_at:
             return _waiting(connect_id, provider, grant, next_poll_at)
         try:
@@ -100,11 +106,12 @@ class DeviceLogins:
         self, principal: str, connect_id: str, document: Document, provider: str, grant: DeviceGrant
     ) -> Link | Waiting:
         device = self._device(provider)
+        # Before tokens are given, because this needs the store: an account that is ending must not be found again.
+        await self._finish_disconnects(principal)
         try:
             answer = await self._upstream.once(Account("", provider, _REGION), "auth", lambda: device.poll(grant))
-        except RelinkRequired:
-            await self._documents.delete(document.key)
-            raise
+        except RelinkRequired as dead:
+            return await self._dead(principal, document, dead)
         if isinstance(answer, DevicePending):
             slower = DeviceGrant(
                 grant.user_code,
@@ -116,11 +123,24 @@ class DeviceLogins:
             )
             document = await self._push_back(document, provider, slower)
             return _waiting(connect_id, provider, slower, _from_body(document.body)[2])
-        link = await self._link(principal, provider, answer)
+        link = await self._link(principal, connect_id, provider, answer)
         await self._documents.delete(document.key)
         return link
 
-    async def _link(self, principal: str, provider: str, tokens: TokenSet) -> Link:
+    async def _dead(self, principal: str, document: Document, dead: RelinkRequired) -> Link:
+        """The link that was made before the code died, by a process that was killed before it could say so."""
+        linked = await self._linked(principal, document.key.rpartition("/")[2])
+        await self._documents.delete(document.key)
+        if linked is None:
+            raise dead
+        return linked
+
+    async def _linked(self, principal: str, connect_id: str) -> Link | None:
+        """What a login has made: the answer that told it may have been lost."""
+        links = await self._links.of_principal(principal)
+        return next((link for link in links if link.connect_id == connect_id), None)
+
+    async def _link(self, principal: str, connect_id: str, provider: str, tokens: TokenSet) -> Link:
         owner = tokens.extra["gcid"]
         identity = identity_of(principal, provider, _REGION, owner)
         account = Account(await self._links.account_id_for(identity), provider, _REGION)
@@ -132,6 +152,7 @@ class DeviceLogins:
             label=mask(owner),
             created_at=before.created_at if before else self._clock.utc(),
             password_hash="",
+            connect_id=connect_id,
         )
         await self._keys.create(account.id, provider, principal)
         await self._tokens.save(account.id, tokens)

@@ -39,6 +39,8 @@ class Link:
     """When the maker last told which vehicles there are."""
     ending: bool = False
     """A disconnect has begun."""
+    connect_id: str | None = None
+    """The login by code that has made it, for an owner who never got the answer."""
 
 
 def identity_of(principal: str, provider: str, region: Region, username: str) -> str:
@@ -180,6 +182,7 @@ def _to_body(link: Link) -> dict[str, Any]:
         "vehicles": [_vehicle_body(vehicle) for vehicle in link.vehicles],
         "vehicles_at": link.vehicles_at.isoformat() if link.vehicles_at else None,
         "ending": link.ending,
+        "connect_id": link.connect_id,
     }
 
 
@@ -195,6 +198,7 @@ def _from_body(account_id: str, body: Mapping[str, Any]) -> Link:
         vehicles=tuple(Vehicle(**vehicle) for vehicle in body["vehicles"]),
         vehicles_at=datetime.fromisoformat(vehicles_at).astimezone(UTC) if vehicles_at else None,
         ending=body["ending"],
+        connect_id=body.get("connect_id"),
     )
 
 

@@ -81,13 +81,13 @@ async def _disconnect(services: Services, call: Call) -> Answer:
 
 async def _shown(services: Services, link: Link) -> dict[str, Any]:
     health = await services.accounts.health(link)
-    dead = health is None or health.needs_relink
-    idle_life = services.providers.get(link.account.provider).idle_life
-    ends_at = (
-        None if dead or idle_life is None or not health or not health.rotated_at else health.rotated_at + idle_life
-    )
+    idle_life, now = services.providers.get(link.account.provider).idle_life, services.clock.utc()
+    ends_at = health.rotated_at + idle_life if health and health.rotated_at and idle_life is not None else None
+    dead = health is None or health.needs_relink or (ends_at is not None and now >= ends_at)
+    if dead:
+        ends_at = None
     warning = None
-    if ends_at is not None and services.clock.utc() >= ends_at - _WARN_BEFORE_END:
+    if ends_at is not None and now >= ends_at - _WARN_BEFORE_END:
         warning = "This link ends of idleness soon: its authorisation has not been renewed for days."
     return {
         "account": link.account.id,

@@ -81,6 +81,9 @@ def test_an_owner_links_his_account_by_a_code(app: Api, cardata: RunningCarData,
     done = ask(app, shown["connect_id"])
     assert (done.status, done.result["status"], done.result["provider"]) == (200, "connected", "cardata")
     assert app.post(action="accounts").result["count"] == 1
+    # Whoever missed the answer may ask again.
+    assert ask(app, shown["connect_id"]).result == done.result
+    app.post(action="disconnect", account=done.result["account"])
     assert ask(app, shown["connect_id"]).error["code"] == "CONNECT_NOT_FOUND"
 
 
@@ -215,6 +218,9 @@ def test_an_idle_link_warns_before_it_ends(app: Api, cardata: RunningCarData, no
     (old,) = app.post(action="accounts").result["accounts"]
     assert old["warning"]
     pass_time(app, cardata, noon, timedelta(days=4).total_seconds())
+    (ended,) = app.post(action="accounts").result["accounts"]
+    assert (ended["status"], ended["warning"]) == ("needs_relink", None)
+    assert (ended["tokens"]["needs_relink"], ended["tokens"]["link_ends_at"]) == (True, None)
     dead = app.post(action="status", account=account, vin=a_car(cardata))
     assert (dead.status, dead.error["code"]) == (401, "RELINK_REQUIRED")
 

@@ -218,6 +218,7 @@ def build_world(
         documents=documents,
         upstream=upstream,
         clock=clock,
+        finish_disconnects=accounts.finish_disconnects,
     )
     services = Services(accounts, logins, vehicles, commands, providers, clock)
     return World(
