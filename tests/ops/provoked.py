@@ -296,6 +296,7 @@ def _stream_troubles() -> list[str]:
         report.not_renewed("acc_0", "no_tokens")
         report.worker("stream_beat_failed", error=StoreUnavailable())
         report.worker("stream_look_failed", error=StoreUnavailable())
+        report.worker("stream_session_failed", error=LookupError("a defect"))
     return stream.getvalue().splitlines()
 
 

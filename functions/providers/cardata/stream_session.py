@@ -21,7 +21,7 @@ from functions.providers.cardata.stream_intake import Intake
 from functions.providers.cardata.stream_line import Line, LineEnded
 from functions.providers.cardata.stream_messages import parse
 from functions.providers.cardata.stream_report import StreamReport
-from functions.providers.cardata.stream_retry import LEAST_S, Ending, Failures
+from functions.providers.cardata.stream_retry import Ending, Failures
 from functions.tokens import TokenSet
 
 RENEW_BEFORE_S: Final = 50.0
@@ -113,9 +113,11 @@ class Session:
             try:
                 line = await self._parts.broker.open(tokens.extra["gcid"], tokens.extra["id_token"])
             except LineEnded as failed:
-                if failed.ending is Ending.REFUSED:
+                # Once: where a new token is refused as well, no other one would be taken.
+                if failed.ending is Ending.REFUSED and self._refused is None:
                     self._refused = tokens.access_token
                 raise
+        self._refused = None
         now_s = self._parts.clock.monotonic()
         self._parts.report.connected(
             self._account_id, now_s - self._deaf_since_s if self._deaf_since_s is not None else None
@@ -145,6 +147,7 @@ class Session:
         clock = self._parts.clock
         reader = self._read(line, tokens)
         beat_s, renew_s = clock.monotonic(), self._renew_s(tokens)
+        failures = Failures()
         try:
             while True:
                 if clock.monotonic() >= beat_s:
@@ -152,24 +155,26 @@ class Session:
                     beat_s = clock.monotonic() + BEAT_EVERY_S
                 if clock.monotonic() >= renew_s and not reader.done():
                     successor = await self._succeed()
-                    if successor is not None:
+                    if isinstance(successor, Ending):
+                        failures = failures.after(successor, 0.0)
+                        renew_s = clock.monotonic() + failures.wait_s(successor, self._parts.spread())
+                    else:
                         await self._hang_up(reader, line, waits_s=_EVICTION_TAKES_S)
                         line, tokens = successor
                         reader, renew_s = self._read(line, tokens), self._renew_s(tokens)
-                    else:
-                        renew_s = clock.monotonic() + LEAST_S
+                        failures = Failures()
                 if await self._ends_before(reader, min(beat_s, renew_s)):
                     return reader.result()
         finally:
             await self._hang_up(reader, line, waits_s=0.0)
 
-    async def _succeed(self) -> tuple[Line, TokenSet] | None:
-        """The connection that takes over from the one whose token ends; ``None`` where there is none yet."""
+    async def _succeed(self) -> tuple[Line, TokenSet] | Ending:
+        """The connection that takes over from the one whose token ends, or why there is none yet."""
         try:
             return await self._connect()
         except LineEnded as failed:
             self._parts.report.not_renewed(self._account_id, failed.ending.value)
-            return None
+            return failed.ending
 
     def _renew_s(self, tokens: TokenSet) -> float:
         left_s = (tokens.expires_at - self._parts.clock.utc()).total_seconds()

@@ -80,10 +80,10 @@ class Worker:
 
     @property
     def status(self) -> Status:
-        """Unhealthy while it cannot say that it lives; degraded while it has not got all of its share."""
+        """Unhealthy while it cannot say that it lives; degraded while it does not serve all of its share."""
         if not self._is_alive:
             return "unhealthy"
-        return "degraded" if self.waits_for else "healthy"
+        return "degraded" if self.waits_for or self._fallen() else "healthy"
 
     def states(self) -> dict[str, int]:
         """This worker's customers, by what their sessions are doing."""
@@ -127,6 +127,8 @@ class Worker:
             self._parts.report.worker("stream_look_failed", error=error)
             return
         self.workers = len(alive)
+        for name in self._fallen():
+            self._parts.report.worker("stream_session_failed", error=_why(self._served.pop(name).task))
         ours = share_of(self._roster.me, customers, alive)
         gone = {account for one in self._served.values() for account in one.session.customer.accounts} - {
             account for customer in customers.values() for account in customer.accounts
@@ -141,6 +143,10 @@ class Worker:
         self.waits_for = taken.count(False)
         if any(taken):
             self._parts.report.worker("stream_customers_taken", count=sum(taken))
+
+    def _fallen(self) -> list[str]:
+        """Whose sessions have ended, which none does unless told to: by a defect of ours."""
+        return [name for name, served in self._served.items() if served.task.done()]
 
     @property
     def _is_alive(self) -> bool:
@@ -203,3 +209,8 @@ class Worker:
         except StoreUnavailable as error:
             self._parts.report.worker("stream_leave_failed", error=error)
         self._parts.report.worker("stream_stopped", count=count)
+
+
+def _why(task: "asyncio.Task[None]") -> Exception:
+    error = None if task.cancelled() else task.exception()
+    return error if isinstance(error, Exception) else RuntimeError("a session ended without being told to")

@@ -12,7 +12,7 @@ import pytest
 from functions.providers.cardata import descriptors as d
 from functions.providers.cardata.signal_store import StreamWatch
 from functions.providers.cardata.stream_index import Customer
-from functions.providers.cardata.stream_line import Broker, LineEnded
+from functions.providers.cardata.stream_line import Broker, Line, LineEnded
 from functions.providers.cardata.stream_retry import Ending
 from functions.providers.cardata.stream_session import (
     BEAT_EVERY_S,
@@ -144,10 +144,43 @@ async def test_a_renewal_that_fails_is_tried_again_while_the_old_connection_live
         await until(lambda: len(stream.reported.events("stream_renewal_failed")) == 1)
         assert session.state is State.CONNECTED
         assert stream.speak(I4, {d.MILEAGE: 1}) == 1
-        await until(lambda: stream.sleepers.waits_s() == [10])
-        stream.pass_time(10)
+        await until(lambda: stream.sleepers.waits_s() == [12.5])
+        stream.pass_time(12.5)
         await until(lambda: stream.reported.count("draiv_stream_connects_total") == 2)
     assert stream.reported.events("stream_ended") == []
+
+
+async def test_a_successor_that_the_broker_refuses_costs_one_more_token_and_is_tried_less_and_less_often(
+    stream: StreamBench,
+) -> None:
+    await stream.bench.link()
+    broker = RefusingBroker(stream.parts(stream.intake()).broker)
+    waits = []
+    async with serving(stream, broker=broker) as session:
+        await connected(session, stream)
+        broker.refuses = True
+        stream.pass_time(3_600 - RENEW_BEFORE_S + 6)
+        for number in range(1, 4):
+            await until(lambda expected=number: len(stream.reported.events("stream_renewal_failed")) == expected)  # type: ignore[misc]  # a default binds it
+            await until(lambda: len(stream.sleepers.waits_s()) == 1)
+            waits.append(stream.sleepers.waits_s()[0])
+            stream.pass_time(waits[-1])
+    assert waits == [12.5, 15, 30]
+    # The one that was due, and one in place of the refused.
+    assert auth_calls(stream) == 2
+
+
+@dataclass
+class RefusingBroker:
+    """A broker that begins to refuse every ID token."""
+
+    inner: OpensLines
+    refuses: bool = False
+
+    async def open(self, gcid: str, id_token: str) -> Line:
+        if self.refuses:
+            raise LineEnded(Ending.REFUSED)
+        return await self.inner.open(gcid, id_token)
 
 
 @dataclass

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
 from common.errors import StoreUnavailable
 from functions.providers.cardata import descriptors as d
 from functions.providers.cardata.stream_index import StreamIndex, name_of
+from functions.providers.cardata.stream_line import Line
+from functions.providers.cardata.stream_session import OpensLines
 from functions.providers.cardata.stream_shares import share_of
 from functions.providers.cardata.stream_worker import Worker, ttl_s
 from functions.providers.port import Account, Region
@@ -251,6 +253,36 @@ async def test_a_running_worker_beats_and_looks_by_itself_and_sooner_while_it_wa
     stop.set()
     await asyncio.wait_for(asyncio.gather(running, other), 10)
     assert stream.bench.sandbox.stream_connections() == []
+
+
+@dataclass
+class DefectiveBroker:
+    """One in which a defect of ours shows once."""
+
+    inner: OpensLines
+    has_failed: bool = False
+
+    async def open(self, gcid: str, id_token: str) -> Line:
+        if not self.has_failed:
+            self.has_failed = True
+            raise LookupError("a defect")
+        return await self.inner.open(gcid, id_token)
+
+
+async def test_a_session_that_ends_by_a_defect_is_reported_and_begun_anew(stream: StreamBench) -> None:
+    worker = stream.worker("w1")
+    worker._parts = replace(worker._parts, broker=DefectiveBroker(worker._parts.broker))
+    async with ended(worker):
+        await link_many(stream, 2)
+        await turn(worker)
+        await until(lambda: worker.status == "degraded")
+
+        await worker.look()
+
+        await listening(worker, 2)
+        assert (worker.status, len(stream.bench.sandbox.stream_connections())) == ("healthy", 2)
+        (failed,) = stream.reported.events("stream_session_failed")
+        assert failed["severity"] == "ERROR"
 
 
 async def test_a_worker_that_fails_by_its_own_fault_leaves_and_says_so(stream: StreamBench) -> None:
