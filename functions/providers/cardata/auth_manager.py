@@ -36,7 +36,8 @@ from functions.tokens import ANSWER_WITHIN_S, TokenHealth, TokenKeeper, TokenSet
 AUTH_ORIGIN: Final = "https://customer.bmwgroup.com"
 SCOPE: Final = "authenticate_user openid cardata:api:read cardata:streaming:read"
 REFRESH_TOKEN_LIVES: Final = timedelta(days=14)
-KEEP_ALIVE_AFTER: Final = timedelta(days=1)
+KEEP_ALIVE_AFTER: Final = timedelta(hours=20)
+"""Less than a day: a scheduler that runs daily is some seconds early now and then."""
 WARN_BEFORE_END: Final = timedelta(days=3)
 SLOWER_S: Final = 5.0
 """How much longer to wait between polls after each ``slow_down`` (RFC 8628)."""
@@ -62,7 +63,7 @@ def ends_soon(health: TokenHealth, now: datetime) -> bool:
 
 
 def is_keep_alive_due(health: TokenHealth, now: datetime) -> bool:
-    """Whether the tokens have not been rotated for a day."""
+    """Whether the tokens have not been rotated since a daily round before this one."""
     return not health.needs_relink and health.rotated_at is not None and now >= health.rotated_at + KEEP_ALIVE_AFTER
 
 

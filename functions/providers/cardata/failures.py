@@ -122,7 +122,8 @@ class NoData(Exception):
 
 
 NO_SCOPE: Final = (
-    "The link does not cover the CarData API: subscribe the client id to it in the BMW portal, and link again."
+    "The link does not cover CarData: subscribe the client id to CarData API and CarData Stream in the BMW portal, and "
+    "link again."
 )
 NO_PICTURE: Final = "BMW has no picture of this vehicle."
 TEN_CONTAINERS: Final = (
@@ -130,7 +131,7 @@ TEN_CONTAINERS: Final = (
     "with the application that made it, or delete the client id in the BMW portal and create a new one."
 )
 BAD_CLIENT: Final = (
-    "BMW does not accept this client id: it must be the one from the BMW portal, subscribed to CarData API "
+    "BMW does not accept this client id: it must be the one from the BMW portal, subscribed to both CarData API "
     "and CarData Stream."
 )
 DENIED: Final = "The owner refused the link on BMW's page, or is not the vehicle's primary user."

@@ -39,7 +39,7 @@ class Kept:
 
 
 class KeepAlive:
-    """Renews the tokens of each account that were not renewed for a day."""
+    """Renews the tokens of each account that were not renewed today."""
 
     def __init__(
         self, index: StreamIndex, auth: AuthManager, tokens: TokenKeeper, clock: Clock, events: EventLog

@@ -181,7 +181,10 @@ async def serve(settings: Settings, stream: StreamSettings) -> None:
         raise SettingsError(str(bad)) from bad
     pages = PageServer({"/health": app.health, "/metrics": app.metrics})
     try:
-        port = await pages.start(stream.bind_host, stream.bind_port)
+        try:
+            port = await pages.start(stream.bind_host, stream.bind_port)
+        except OSError as taken:
+            raise SettingsError(f"PORT: cannot listen on {stream.bind_host}:{stream.bind_port}: {taken}") from taken
         app.report.worker("stream_started")
         sys.stderr.write(f"cardata stream worker, listening on http://{stream.bind_host}:{port}\n")
         await app.worker.run(stop)

@@ -1,6 +1,7 @@
 """A worker as it is put together from its settings, in this process."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import orjson
@@ -86,3 +87,13 @@ def test_settings_that_make_no_sense_are_said_in_one_line(tmp_path: Path) -> Non
     config = Settings(documents_url="ftp://nowhere", environment="development")
     with pytest.raises(SettingsError):
         asyncio.run(stream.serve(config, StreamSettings("127.0.0.1", 1)))
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
+    config = Settings(documents_url=f"sqlite:///{tmp_path}/documents.db", environment="development")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"PORT: cannot listen on 127.0.0.1:{port}"):
+            asyncio.run(stream.serve(config, StreamSettings("127.0.0.1", 1, bind_port=port)))

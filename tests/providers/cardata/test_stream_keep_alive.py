@@ -96,10 +96,18 @@ async def test_fifteen_idle_days_end_a_link_and_a_warning_stood_from_the_elevent
 async def test_a_link_that_was_renewed_today_costs_nothing(bench: Bench) -> None:
     daily = Round(bench)
     await daily.link()
-    bench.advance(DAY_S - 1)
+    bench.advance(20 * 3_600 - 1)
     asked = bench.sandbox.stats()["requests_total"]
     assert await daily.run() == Kept(not_due=1)
     assert bench.sandbox.stats()["requests_total"] == asked
+
+
+async def test_a_round_that_comes_some_seconds_early_every_day_renews_all_the_same(bench: Bench) -> None:
+    daily = Round(bench)
+    await daily.link()
+    for _ in range(3):
+        bench.advance(DAY_S - 5)
+        assert await daily.run() == Kept(renewed=1)
 
 
 async def test_one_link_that_fails_does_not_keep_the_others_from_being_renewed(bench: Bench) -> None:
