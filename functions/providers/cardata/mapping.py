@@ -21,7 +21,7 @@ from functions.providers.cardata.energy import is_older, to_charging, to_fuel_an
 from functions.providers.cardata.garage import left_side
 from functions.providers.cardata.service import is_service_required, to_check_control, to_services
 from functions.providers.cardata.sheet import NOT_IN_CARDATA, Sheet
-from functions.providers.cardata.signals import Signals
+from functions.providers.cardata.signals import UNREADABLE, Signals
 from functions.providers.cardata.values import Nothing, number, position, whole, word
 from functions.providers.port import CommandName, Vehicle
 from functions.snapshot import (
@@ -179,7 +179,7 @@ def _tires(sheet: Sheet) -> dict[str, Tire] | None:
 def _extra(signals: Signals) -> dict[str, Any]:
     return {
         f"location.{name}" if d.is_about_place(name) else name: {
-            "value": signal.value,
+            "value": None if signal.value == UNREADABLE else signal.value,
             "unit": signal.unit,
             "measured_at": signal.measured_at,
         }

@@ -34,13 +34,18 @@ MAX_DESCRIPTORS: Final = 1_000
 """There are 294; beyond this a sender is broken."""
 MAX_NAME_CHARS: Final = 200
 MAX_VALUE_CHARS: Final = 20_000
+UNREADABLE: Final = [None]
+"""Stands for a value that was sent and cannot be kept: every reader of values calls it malformed, and not absent."""
 _FUTURE_MARGIN: Final = timedelta(seconds=60)
 """Clocks that differ by less are not worth a remark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One value of one descriptor. ``value`` is as BMW wrote it: text from REST, any JSON scalar from the stream."""
+    """One value of one descriptor. ``value`` is as BMW wrote it: text from REST, any JSON scalar from the stream.
+
+    :data:`UNREADABLE` where that cannot be kept.
+    """
 
     value: Any
     unit: str | None
@@ -147,10 +152,10 @@ def received(data: object, *, at: datetime, via: Via) -> dict[str, Signal]:
     for name, entry in data.items():
         if len(signals) == MAX_DESCRIPTORS:
             break
-        if isinstance(entry, Mapping) and _is_name(name) and _is_sane(entry.get("value")):
+        if isinstance(entry, Mapping) and _is_name(name):
             unit = entry.get("unit")
             signals[name] = Signal(
-                value=entry.get("value"),
+                value=_kept(entry.get("value")),
                 unit=unit if isinstance(unit, str) and 0 < len(unit) <= 32 and _is_utf8(unit) else None,
                 measured_at=moment_of(entry.get("timestamp")),
                 received_at=at,
@@ -200,6 +205,16 @@ def from_body(body: Mapping[str, Any]) -> dict[str, Signal]:
 
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and 0 < len(name) <= MAX_NAME_CHARS and not name.startswith(OURS) and _is_utf8(name)
+
+
+def _kept(value: Any) -> Any:  # noqa: ANN401 - any JSON value, to a JSON scalar
+    """The value; lists and objects as JSON in a text, as BMW words them elsewhere."""
+    if isinstance(value, list | dict):
+        try:
+            value = orjson.dumps(value).decode()
+        except orjson.JSONEncodeError:
+            return UNREADABLE
+    return value if _is_sane(value) else UNREADABLE
 
 
 def _is_sane(value: object) -> bool:

@@ -16,7 +16,7 @@ from functions.providers.cardata.signals import (
     received,
     to_body,
 )
-from functions.providers.cardata.values import position
+from functions.providers.cardata.values import Nothing, flag, moment, number, objects, position, word
 from tests.providers.cardata.harness import NOON, said
 
 LATER, LATEST = NOON + timedelta(minutes=5), NOON + timedelta(minutes=10)
@@ -170,12 +170,6 @@ def test_what_is_no_signal_is_left_out() -> None:
         "draiv.read": entry,
         "x" * 201: entry,
         "\ud800": entry,
-        "list": {"value": [1]},
-        "object": {"value": {}},
-        "huge": {"value": 2**60},
-        "nan": {"value": float("nan")},
-        "long": {"value": "x" * 20_001},
-        "half": {"value": "\udfff"},
         "text": "12",
     }
 
@@ -183,6 +177,29 @@ def test_what_is_no_signal_is_left_out() -> None:
     assert received(["a"], at=NOON, via="rest") == {}
     assert len(received({str(n): entry for n in range(MAX_DESCRIPTORS + 5)}, at=NOON, via="rest")) == MAX_DESCRIPTORS
     assert received({"a": {"value": 1, "unit": "\ud800", "timestamp": 5}}, at=NOON, via="rest")["a"] == said(1, at=None)
+
+
+def test_what_cannot_be_kept_is_malformed_and_not_absent() -> None:
+    values = {
+        "huge": 2**60,
+        "nan": float("nan"),
+        "long": "x" * 20_001,
+        "half": "\udfff",
+        "half in a list": ["\udfff"],
+        "long list": ["x" * 20_000],
+    }
+    found = received({name: {"value": value} for name, value in values.items()}, at=NOON, via="rest")
+
+    assert found.keys() == values.keys()
+    for name, signal in from_body(to_body(found)).items():
+        for read in (word, flag, moment, objects, lambda one: number(one, "km", 0, 9)):
+            assert read(signal).nothing is Nothing.MALFORMED, name
+
+
+def test_a_list_that_is_no_text_is_read_as_one_that_is() -> None:
+    found = received({"list": {"value": [{"id": 1}]}, "object": {"value": {"id": 1}}}, at=NOON, via="stream")
+
+    assert objects(found["list"]).value == objects(found["object"]).value == ({"id": 1},)
 
 
 def test_a_time_that_is_none_is_none() -> None:
