@@ -52,6 +52,7 @@ class Decision(NamedTuple):
 
     allowed: bool
     standings: tuple[Standing, ...]
+    """Of every window; none where a moving window that instances share let it in."""
     refused_by: Window | None = None
     """The window that has room last."""
     retry_after_s: float | None = None

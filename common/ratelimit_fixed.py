@@ -4,23 +4,33 @@ Fixed windows, aligned to the wall clock: they say to the second when there is m
 and need one counter a window. Their weakness, twice the amount around a boundary, harms no quota; where it would,
 there is :mod:`common.ratelimit_moving`.
 
-A slice is a twentieth of a window's amount. With a server that instances share (:mod:`common.ratelimit_redis`) a new
-slice is one round trip, and the server gives what is left and no more, so that all instances together never let in
-more than the amount; an instance may hold back up to one slice that it does not need. Without one, and while it is out
-of reach, slices are this process's own.
+A slice is a twentieth of a window's amount. With a server that instances share (:mod:`common.ratelimit_redis`) new
+slices for all windows are one round trip, and the server gives what is left and no more, so that all instances together
+never let in more than the amount; an instance may hold back up to one slice that it does not need. Without one, and
+while it is out of reach, slices are this process's own.
 """
 
 import asyncio
 import hashlib
 import threading
 from collections import OrderedDict
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from common.clock import Clock
 from common.loops import needs_loop
 from common.ratelimit import MAX_KEYS, Decision, Limit, Standing, Window
 
 _SLICES = 20
+
+
+class Wanted(NamedTuple):
+    """A slice to be had of a counter."""
+
+    key: str
+    amount: int
+    expiry_s: int
+    """When the counter ends that this begins."""
 
 
 class SharedCounts(Protocol):
@@ -30,8 +40,11 @@ class SharedCounts(Protocol):
         """Whether it is worth asking: not for a while after it could not be reached."""
         ...
 
-    async def add(self, key: str, amount: int, expiry_s: int) -> int | None:
-        """The count after adding ``amount``; None where the server cannot be reached. On the worker's loop only."""
+    async def add(self, wanted: Sequence[Wanted]) -> Sequence[int] | None:
+        """The counts after adding, in one round trip; None where the server cannot be reached.
+
+        On the worker's loop only.
+        """
         ...
 
 
@@ -100,16 +113,24 @@ class FixedLimiter:
         """New slices for the windows whose slice is spent; one request a key asks for all that wait for it."""
         digest = hashlib.sha256(key.encode()).hexdigest()
         async with meter.leasing:
-            for window, part in zip(limit.windows, meter.parts, strict=True):
-                with self._lock:
-                    index = part.index
-                    if part.left or part.dry:
-                        continue
-                # Twice the length: an instance whose clock is ahead must not end the counter early.
-                path = f"{window.name}/{digest}/{index}"
-                count = await self._shared.add(path, _slice(window), 2 * window.length_s)
-                with self._lock:
-                    if count is not None and part.index == index:
+            with self._lock:
+                spent = [
+                    (window, part, part.index)
+                    for window, part in zip(limit.windows, meter.parts, strict=True)
+                    if not part.left and not part.dry
+                ]
+            if not spent:
+                return
+            counts = await self._shared.add(
+                [
+                    # Twice the length: an instance whose clock is ahead must not end the counter early.
+                    Wanted(f"{window.name}/{digest}/{index}", _slice(window), 2 * window.length_s)
+                    for window, _, index in spent
+                ]
+            )
+            with self._lock:
+                for (window, part, index), count in zip(spent, counts or (), strict=counts is not None):
+                    if part.index == index:
                         part.grant(window.amount - (count - _slice(window)), window)
                         part.dry = part.left == 0
 
@@ -133,7 +154,7 @@ class _Nobody:
     def usable(self) -> bool:
         return False
 
-    async def add(self, key: str, amount: int, expiry_s: int) -> int | None:
+    async def add(self, wanted: Sequence[Wanted]) -> Sequence[int] | None:
         raise NotImplementedError
 
 

@@ -1,7 +1,8 @@
 """Exact rate limits: never more than the amount in *any* stretch of a window's length.
 
 A moving window remembers the time of each hit. It is for what is rare and must not happen twice as often around a
-boundary: logins and forced reads. On a shared server every hit is a few round trips; what this instance let in is
+boundary: logins and forced reads. On a shared server a hit is one round trip, or two
+with several windows, and a refusal one more; what this instance let in is
 remembered here as well, so that it still counts when the server goes.
 """
 
@@ -23,7 +24,10 @@ class SharedHits(Protocol):
         ...
 
     async def hit(self, limit: Limit, key: str) -> Decision | None:
-        """Count one where all windows have room; None where the server cannot be reached. On the worker's loop only."""
+        """Count one where all windows have room; None where the server cannot be reached. On the worker's loop only.
+
+        What was let in may be told without how the windows stand.
+        """
         ...
 
 

