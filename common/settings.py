@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     limit_vehicle_fresh: str = Field(
         "12/hour",
         description="Reads of one vehicle that a caller forces (`fresh`, or a `max_age_s` below `READ_TTL_S`): each "
-        "can wake the car and drain its 12 V battery.",
+        "can wake the car and drain its 12 V battery. As many lists of one account's vehicles.",
     )
     max_body_bytes: int = Field(16_384, gt=0, le=65_536, description="Largest request body accepted.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -166,6 +166,7 @@ def build(
         list_ttl_s=settings.vehicle_list_ttl_s,
         read_ttl_s=settings.read_ttl_s,
         admit_forced_read=lambda account, vin: limits.admit_fresh_read(names.of(account, vin)),
+        admit_forced_list=limits.admit_fresh_list,
         share=assembly.snapshot_share(settings, shared, clock, account_keys),
         tell_changed=peers.changed,
     )

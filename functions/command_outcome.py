@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -69,6 +70,8 @@ class CommandOutcomes:
         self._clock = clock
         self._times = times
         self._sleep = sleep
+        self._asked_s: OrderedDict[str, float] = OrderedDict()
+        """When the maker was last asked on behalf of who wants to know how a command stands, by command."""
 
     def sender(self, link: Link) -> SendCommands:
         """The maker's remote services; raises NotSupported where it has none."""
@@ -101,7 +104,12 @@ class CommandOutcomes:
         return record
 
     async def asked(self, link: Link, vehicle: Vehicle, record: Record) -> Record:
-        """The record after one step; as it is, and saying so, where the maker cannot be asked."""
+        """The record after one step; as it is, and saying so, where the maker cannot be asked.
+
+        As it is, too, where he was asked within the usual time between two questions.
+        """
+        if self._was_asked(record):
+            return record
         try:
             return await self.advance(link, vehicle, record)
         except CommandNotFound:
@@ -111,6 +119,18 @@ class CommandOutcomes:
             if current is None:
                 raise CommandNotFound from error
             return replace(current, note=f"The maker could not be asked just now: {error.code}.")
+
+    def _was_asked(self, record: Record) -> bool:
+        """Whether somebody is asking, or has asked just now; if not, this one is about to."""
+        if record.is_over or record.event_id is None:
+            return False  # the maker is not asked, or only for the car's data, which have limits of their own
+        now_s = self._clock.monotonic()
+        while self._asked_s and next(iter(self._asked_s.values())) <= now_s - self._times.poll_interval_s:
+            self._asked_s.popitem(last=False)
+        if record.id in self._asked_s:
+            return True
+        self._asked_s[record.id] = now_s
+        return False
 
     async def advance(self, link: Link, vehicle: Vehicle, record: Record) -> Record:
         """One step towards the end of an open record."""

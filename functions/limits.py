@@ -115,10 +115,24 @@ class RequestLimits:
         if not decision.allowed:
             raise LimitRefused(decision, "Too many requests.", "too_many_requests")
 
+    async def admit_fresh_list(self, account_id: str) -> None:
+        """Count a forced list of an account's vehicles: as many as forced reads of one vehicle."""
+        limit = self._limits.get("vehicle-fresh")
+        if limit is None:
+            return
+        decision = await self._exact.take(limit, f"list {account_id}")
+        if not decision.allowed:
+            raise LimitRefused(decision, _LISTED, "too_many_lists")
+
 
 _BATTERY = (
     "This vehicle has been read afresh as often as it should be for now: each forced read can wake the car and drain "
     "its 12 V battery. Cached data can still be read: leave out `fresh`, or allow a greater `max_age_s`."
+)
+
+_LISTED = (
+    "This account's vehicles have been listed afresh as often as they should be for now: each list costs the maker's "
+    "requests. The list that is held can still be read: leave out `fresh`, or allow a greater `max_age_s`."
 )
 
 

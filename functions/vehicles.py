@@ -59,6 +59,10 @@ async def _admit_all(_account: Account, _vin: str) -> None:
     pass
 
 
+async def _admit_every_list(_account_id: str) -> None:
+    pass
+
+
 class Share(Protocol):
     """Snapshots that instances read for each other."""
 
@@ -111,6 +115,7 @@ class VehicleManager:
         list_ttl_s: float,
         read_ttl_s: float = 300.0,
         admit_forced_read: AdmitForcedRead = _admit_all,
+        admit_forced_list: Callable[[str], Awaitable[None]] = _admit_every_list,
         share: Share | NoShare | None = None,
         tell_changed: Callable[[str], Awaitable[None]] = _tell_nobody,
     ) -> None:
@@ -125,6 +130,7 @@ class VehicleManager:
         self._list_ttl_s = list_ttl_s
         self._read_ttl_s = read_ttl_s
         self._admit_forced_read = admit_forced_read
+        self._admit_forced_list = admit_forced_list
         self._share = share or NoShare()
         self._tell_changed = tell_changed
 
@@ -138,8 +144,16 @@ class VehicleManager:
         if freshness.cache_only:
             raise CacheMiss
         # Whatever is held is too old, although the cache may not think so: it counts from when it was stored here.
-        load = self._lists.get_or_load(key, lambda: self._load_list(link, max_age_s), max_age_s=0)
-        return (await load).value
+        is_forced = self._is_forced(freshness)
+        load = functools.partial(self._load_list, link, max_age_s, is_forced=is_forced)
+        get = functools.partial(self._lists.get_or_load, key, load, max_age_s=0)
+        try:
+            return (await get()).value
+        except RateLimitExceeded:
+            if is_forced:
+                raise
+            # Refused to somebody who forced the list that this one has waited for.
+            return (await get()).value
 
     async def find(self, link: Link, vin: str | None, *, cache_only: bool = False) -> Vehicle:
         """The vehicle a request means.
@@ -338,7 +352,7 @@ class VehicleManager:
     def _is_forced(self, freshness: Freshness) -> bool:
         return freshness.is_callers and freshness.max_age_s is not None and freshness.max_age_s < self._read_ttl_s
 
-    async def _load_list(self, link: Link, max_age_s: float) -> VehicleList:
+    async def _load_list(self, link: Link, max_age_s: float, *, is_forced: bool) -> VehicleList:
         await needs_loop()
         stored = await self._links.find(link.principal, link.account.id)
         if stored.vehicles_at is not None:
@@ -346,6 +360,8 @@ class VehicleManager:
             listed = VehicleList(stored.vehicles, stored.vehicles_at)
             if self._is_young(listed, max_age_s):
                 return listed
+        if is_forced:
+            await self._admit_forced_list(link.account.id)
         provider, forced = self._providers.get(link.account.provider), max_age_s == 0
         vehicles = await self._ask(
             link.account, provider, lambda: provider.reads.list_vehicles(link.account, forced=forced)

@@ -66,18 +66,29 @@ async def test_a_command_goes_from_accepted_to_confirmed_step_by_step(
     sent = await driver.send()
     for outcome in (Outcome.PENDING, Outcome.DELIVERED, Outcome.EXECUTED):
         maker.then("poll", Progress(outcome))
-        clock.advance(1)
+        clock.advance(TIMES.poll_interval_s)
         assert (await driver.status(sent)).state == outcome.value
     maker.locks("LOCKED")
     clock.advance(1)
     done = await driver.status(sent)
     assert (done.state, done.is_final, done.confirmed_at) == ("confirmed", True, clock.utc())
     shown = done.result()
-    assert (shown["confirmed_by"], shown["confirmed_after_s"], shown["status"]) == ("telemetry", 4.0, "success")
+    assert (shown["confirmed_by"], shown["confirmed_after_s"], shown["status"]) == ("telemetry", 7.0, "success")
     assert [record.state for record in driver.world.seen] == [
         "accepted", "pending", "delivered", "executed", "confirmed",
     ]  # fmt: skip
     assert maker.calls["send"] == 1
+
+
+async def test_however_often_somebody_asks_the_maker_is_asked_at_his_interval(
+    driver: Driver, maker: FakeMaker, clock: ManualClock
+) -> None:
+    maker.then("poll", *[Progress(Outcome.PENDING) for _ in range(20)])
+    sent = await driver.send()
+    for _ in range(40):
+        assert not (await driver.status(sent)).is_final
+        clock.advance(TIMES.poll_interval_s / 4)
+    assert maker.calls["poll"] == 10
 
 
 async def test_a_final_command_is_not_asked_about_again(driver: Driver, maker: FakeMaker) -> None:
@@ -90,11 +101,12 @@ async def test_a_final_command_is_not_asked_about_again(driver: Driver, maker: F
 @pytest.mark.parametrize("earlier", [Outcome.PENDING, Outcome.DELIVERED])
 @pytest.mark.parametrize(("outcome", "state"), [(Outcome.FAILED, "failed"), (Outcome.UNKNOWN, "unknown")])
 async def test_a_command_may_fail_at_any_stage(
-    driver: Driver, maker: FakeMaker, earlier: Outcome, outcome: Outcome, state: str
+    driver: Driver, maker: FakeMaker, clock: ManualClock, earlier: Outcome, outcome: Outcome, state: str
 ) -> None:
     maker.then("poll", Progress(earlier), Progress(outcome, note="The maker says so."))
     sent = await driver.send()
     await driver.status(sent)
+    clock.advance(TIMES.poll_interval_s)
     done = await driver.status(sent)
     assert (done.state, done.is_final, done.note) == (state, True, "The maker says so.")
 
@@ -258,9 +270,9 @@ async def test_what_the_maker_never_ends_is_unknown_after_ten_minutes(
 ) -> None:
     maker.then("poll", *[Progress(Outcome.PENDING) for _ in range(3)])
     sent = await driver.send()
-    clock.advance(FORGOTTEN_AFTER_S - 1)
+    clock.advance(FORGOTTEN_AFTER_S - TIMES.poll_interval_s)
     assert (await driver.status(sent)).state == "pending"
-    clock.advance(1)
+    clock.advance(TIMES.poll_interval_s)
     forgotten = await driver.status(sent)
     assert (forgotten.state, forgotten.is_final) == ("unknown", True)
     assert (await driver.status(sent)).state == "unknown"

@@ -155,3 +155,14 @@ async def test_forced_reads_of_other_vehicles_are_counted_apart(clock: ManualClo
     await limits.admit_fresh_read("a-car")
     await limits.admit_fresh_read("another-car")
     await refusal(limits.admit_fresh_read("a-car"))
+
+
+async def test_forced_lists_of_an_account_are_counted_apart_from_reads_of_its_vehicles(clock: ManualClock) -> None:
+    limits = limits_of(clock, replace(NONE, vehicle_fresh="2/hour"))
+    for _ in range(2):
+        await limits.admit_fresh_list("acc_1")
+    refused = await refusal(limits.admit_fresh_list("acc_1"))
+    assert refused.details == {"limit": "vehicle-fresh", "reason": "too_many_lists"}
+    await limits.admit_fresh_list("acc_2")
+    clock.advance(3_600)
+    await limits.admit_fresh_list("acc_1")

@@ -205,6 +205,7 @@ def test_an_effect_that_the_car_does_not_show_is_executed_and_says_so(
     command = {"command_id": sent.result["command_id"]}
     for _ in range(3):
         api.post(action="command_status", params=command)
+        clock.advance(0.01)
     # Somebody opens it again before the first look at its data.
     sandbox.patch_car(ONE, IX, state={"doorsState": {"combinedSecurityState": "UNLOCKED"}})
     waiting = api.post(action="command_status", params=command)

@@ -195,6 +195,24 @@ def test_a_batch_is_no_way_around_a_limit(me: Caller, sandbox: RunningSandbox) -
     assert parts[2]["error"]["details"] == {"limit": "account-command", "reason": "too_many_requests"}
 
 
+def test_an_accounts_cars_are_listed_afresh_twelve_times_an_hour(
+    me: Caller, sandbox: RunningSandbox, clock: ManualClock
+) -> None:
+    def listed(**how: object) -> Answered:
+        return me.ask(action="vehicles", account=me.person.account, **how)
+
+    answers = [listed(fresh=True) for _ in range(13)]
+    assert [answer.status for answer in answers] == [200] * 12 + [429]
+    assert refusal(answers[-1]) == (429, "RATE_LIMIT_EXCEEDED", "vehicle-fresh", "too_many_lists")
+    asked = sandbox.stats()["requests_total"]
+    assert [listed(fresh=True).status, listed().status] == [429, 200]
+    assert sandbox.stats()["requests_total"] == asked
+    # A car is read afresh all the same.
+    assert me.read(fresh=True).status == 200
+    clock.advance(AN_HOUR_S)
+    assert listed(fresh=True).status == 200
+
+
 def test_a_car_is_read_afresh_twelve_times_an_hour_and_the_refusal_says_that_its_battery_is_spared(
     me: Caller, other: Caller, sandbox: RunningSandbox, clock: ManualClock
 ) -> None:
