@@ -250,13 +250,13 @@ class Cache(Generic[V]):
     async def _load(self, key: Key, flight: Flight[Hit[V]], load: Callable[[], Awaitable[V | Aged[V]]]) -> Hit[V]:
         with self._lock:
             self._loads += 1
-            read_at, fresh_from, fresh_until, asked = self._clock.monotonic(), None, None, True
+            read_at, fresh_from, fresh_until, asked, stale = self._clock.monotonic(), None, None, True, False
         try:
             value = await load()
             if isinstance(value, Aged):
                 read_at = value.read_at
                 fresh_from = read_at if value.fresh_from is None else value.fresh_from
-                fresh_until, asked, value = value.fresh_until, value.loaded, value.value
+                fresh_until, asked, stale, value = value.fresh_until, value.loaded, value.stale, value.value
             weight = self._weigh(value)
         except Exception as exc:
             self._remember(key, flight, exc)
@@ -268,7 +268,8 @@ class Cache(Generic[V]):
                 self._store(
                     key, value, weight, read_at=read_at, now=now, fresh_from=fresh_from, fresh_until=fresh_until
                 )
-        return Hit(value, now - read_at, False, read_at, loaded=asked)
+            self._stale_served += stale
+        return Hit(value, now - read_at, stale, read_at, loaded=asked)
 
     def _remember(self, key: Key, flight: Flight[Hit[V]], exc: Exception) -> None:
         kind = self._classify(exc)

@@ -35,6 +35,8 @@ class Aged(Generic[V]):
     """Monotonic seconds from which its time to live counts; from when it was read, if not said."""
     fresh_until: float | None = None
     """Monotonic seconds at which it is fresh no more, however long its time to live is."""
+    stale: bool = False
+    """It stands in for what could not be loaded."""
 
 
 class Evicted(Enum):

@@ -10,7 +10,7 @@ from functions.providers.port import ReadPlan
 from functions.snapshot import Snapshot
 
 BRIEFLY_S: Final = 2.0
-"""How long to hold what may be outdated at any moment, or stands in for what could not be read."""
+"""How long to hold what may be outdated at any moment."""
 _REFUSALS: Final[Mapping[str, Callable[..., ApiError]]] = {
     "used_up": QuotaLimitExceeded,
     "failed": UpstreamError,
@@ -39,5 +39,5 @@ def stands_in(failure: ApiError, max_age_s: float | None) -> bool:
 
 
 def instead(known: Snapshot, age_s: float, *, now_s: float) -> Aged[Snapshot]:
-    """What is known in place of a read that has failed."""
-    return Aged(known, now_s - age_s, loaded=True, fresh_from=now_s, fresh_until=now_s + BRIEFLY_S)
+    """What is known in place of a read that has failed; whoever comes next tries anew, as the plan is then."""
+    return Aged(known, now_s - age_s, loaded=False, fresh_until=now_s, stale=True)

@@ -150,6 +150,7 @@ async def test_while_the_maker_is_down_what_is_known_answers_whoever_names_no_ag
         await owner.world.vehicles.snapshot(owner.link, owner.vehicle, Freshness(max_age_s=0, is_callers=True))
 
     assert (hit.value, hit.age_s) == (first.value, 2 * WORTH_IT_S)
+    assert (hit.stale, hit.loaded) == (True, False)
 
 
 async def test_a_ration_that_cannot_be_told_costs_no_answer(owner: Driver, rationing: Rationing) -> None:

@@ -210,6 +210,19 @@ def test_while_bmws_login_is_down_what_is_known_is_served(
     assert refused.status in (502, 503)
 
 
+def test_who_links_anew_is_shown_the_cars_that_he_has_now(app: Api, cardata: RunningCarData, noon: ManualClock) -> None:
+    account = linked(app, cardata, noon)
+    app.post(action="vehicles", account=account)
+    before = requests(cardata)
+    app.post(action="vehicles", account=account)
+    assert requests(cardata) == before
+    assert linked(app, cardata, noon) == account
+    app.post(action="vehicles", account=account)
+    assert requests(cardata) == before + 1
+    app.post(action="vehicles", account=account, fresh=True)
+    assert requests(cardata) == before + 2
+
+
 def test_an_idle_link_warns_before_it_ends(app: Api, cardata: RunningCarData, noon: ManualClock) -> None:
     account = linked(app, cardata, noon)
     (fresh,) = app.post(action="accounts").result["accounts"]
