@@ -5,19 +5,24 @@ IFS=$'\n\t'
 
 usage() {
   cat <<'HELP'
-Usage: ./deploy.sh staging|production [bmw_api|health|stream|--all] [--canary [PERCENT]] [options]
-       ./deploy.sh promote|status|doctor|bootstrap ENV [options]
-       ./deploy.sh rollback ENV [REVISION] [options]
+Usage: ./deploy.sh staging|production [bmw_api|health|stream|rest|--all] [--canary [PERCENT]] [options]
+       ./deploy.sh promote|status|doctor|bootstrap|settings ENV [options]
+       ./deploy.sh rollback ENV [REVISION] [--service bmw_api|health] [options]
 
   staging, production   deploy the committed state of this checkout and give it all traffic; bmw_api if not said
       --canary          give it none, and the tag `canary`: python -m ops.canary ENV goes on from there
       --canary PERCENT  give it so much
-      --all             bmw_api and health, and stream where SET_PROVIDERS names cardata
+      stream            CarData's worker, and the job that renews its links daily
+      rest              all but bmw_api: health, and stream where CarData is among the providers
+      --all             bmw_api and the rest
   promote ENV           all traffic to the revision with the tag `canary`
-  rollback ENV          all traffic to the revision that had it before the last deployment, or to REVISION
+  rollback ENV          all traffic to the revision that had it before the last deployment, or to REVISION. The stream
+                        worker and its job go back by deploying the older commit
   status ENV            who gets the traffic, and the newest revisions with their commits
   doctor ENV            what is missing in the project, each with the command that mends it; changes nothing
   bootstrap ENV         mends all of it: APIs, accounts with least privilege, buckets, secrets. Again changes nothing
+  settings ENV          the commands that give a shell the deployment's settings, for python -m ops.keys and its like:
+                        eval "$(./deploy.sh settings ENV)". Secrets are read by them, and not by this
 
   --project ID          Google Cloud project; default: $PROJECT, then gcloud's own
   --region REGION       default: $REGION, then the environment's
@@ -39,13 +44,17 @@ fail() {
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=ops/deploy/common.sh
 source ops/deploy/common.sh
+# shellcheck source=ops/deploy/settings.sh
+source ops/deploy/settings.sh
 # shellcheck source=ops/deploy/revisions.sh
 source ops/deploy/revisions.sh
+# shellcheck source=ops/deploy/cardata.sh
+source ops/deploy/cardata.sh
 # shellcheck source=ops/deploy/needs.sh
 source ops/deploy/needs.sh
 
 main() {
-  local verb="" canary="" target="" revision="" words=()
+  local verb="" canary="" target="" revision="" of="" words=()
   environment="" project="${PROJECT:-}" region="${REGION:-}" dry_run=no
   while (($#)); do
     case "$1" in
@@ -60,9 +69,13 @@ main() {
           shift
         fi
         ;;
-      --project | --region)
+      --project | --region | --service)
         (($# >= 2)) && [[ -n "$2" && "$2" != -* ]] || fail "$1 needs a value" 2
-        if [[ "$1" == --project ]]; then project="$2"; else region="$2"; fi
+        case "$1" in
+          --project) project="$2" ;;
+          --region) region="$2" ;;
+          --service) of="$2" ;;
+        esac
         shift
         ;;
       -*) fail "unknown option $1; see --help" 2 ;;
@@ -71,7 +84,7 @@ main() {
     shift
   done
   case "${words[0]:-}" in
-    promote | rollback | status | doctor | bootstrap)
+    promote | rollback | status | doctor | bootstrap | settings)
       verb="${words[0]}"
       words=("${words[@]:1}")
       ;;
@@ -85,22 +98,29 @@ main() {
   esac
   ((${#words[@]} <= 2)) || fail "too many words; see --help" 2
   [[ "$verb" == deploy || -z "$canary" ]] || fail "--canary belongs to a deployment" 2
+  [[ "$verb" == rollback || -z "$of" ]] || fail "--service belongs to a rollback" 2
 
   load_environment
   case "$target" in
-    "" | bmw_api | health | all) ;;
+    "" | bmw_api | health | rest | all) ;;
     stream) git cat-file -e HEAD:functions/providers/cardata/stream.py 2>/dev/null || fail "this commit has no stream worker" ;;
-    *) fail "unknown target '$target': bmw_api, health, stream or --all" 2 ;;
+    *) fail "unknown target '$target': bmw_api, health, stream, rest or --all" 2 ;;
   esac
   [[ -z "$canary" || "$target" == bmw_api ]] || fail "--canary is for bmw_api alone" 2
+  case "$of" in
+    "" | bmw_api) of="$service" ;;
+    health) of="$(setting HEALTH_SERVICE)" ;;
+    *) fail "a rollback is of bmw_api or health; '$of' goes back by deploying the older commit" 2 ;;
+  esac
   find_project
   case "$verb" in
     deploy) deploy "$target" "$canary" ;;
     promote) promote ;;
-    rollback) roll_back "$revision" ;;
+    rollback) roll_back "$revision" "$of" ;;
     status) show_status ;;
     doctor) look_at_needs ;;
     bootstrap) look_at_needs mend ;;
+    settings) show_settings && return ;; # nothing but what a shell can evaluate
   esac
   [[ "$dry_run" == no ]] || printf 'Dry run: nothing was changed.\n'
 }

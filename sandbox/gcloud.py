@@ -4,7 +4,8 @@ It knows the commands that deploy.sh and ops/canary use, with the real one's fla
 and shapes of output; anything else is refused as the real one refuses it. What it was told is appended, one JSON array
 a line, to ``$SANDBOX_GCLOUD.calls``. ``fail`` in the project, a list of ``{"match", "times", "status"}``, makes
 commands that contain ``match`` fail. ``hold``, ``{"match", "here", "go_on"}``, names two FIFOs: such a
-command says by the first that it has come, and waits for the second.
+command says by the first that it has come, and waits for the second. Where the project names ``apis``, commands of
+others are refused; ``lag`` says how many are refused still after an API was enabled.
 """
 
 import json
@@ -12,13 +13,15 @@ import os
 import sys
 from pathlib import Path
 
+from sandbox.gcloud_jobs import COMMANDS as JOB_COMMANDS
 from sandbox.gcloud_output import shown
 from sandbox.gcloud_project import COMMANDS as PROJECT_COMMANDS
+from sandbox.gcloud_project import check_api
 from sandbox.gcloud_run import COMMANDS as RUN_COMMANDS
 from sandbox.gcloud_words import Commands, Failed, Usage, parse
 from sandbox.gcloud_world import World, opened
 
-COMMANDS: Commands = {**PROJECT_COMMANDS, **RUN_COMMANDS}
+COMMANDS: Commands = {**PROJECT_COMMANDS, **RUN_COMMANDS, **JOB_COMMANDS}
 
 
 def main(argv: list[str], state: Path) -> int:
@@ -30,6 +33,7 @@ def main(argv: list[str], state: Path) -> int:
         try:
             strike(world, argv)
             asked = parse(argv, COMMANDS)
+            check_api(world, argv)
             print(shown(asked.work(world, asked), asked.flags), end="")
         except Usage as usage:
             print(f"ERROR: (gcloud) {usage}", file=sys.stderr)

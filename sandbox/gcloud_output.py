@@ -38,8 +38,11 @@ def _nested(path: str, item: Any, row: Any) -> Any:  # noqa: ANN401 - any JSON
 
 
 def _at(row: Any, path: str) -> Any:  # noqa: ANN401 - any JSON
-    for name in path.split("."):
+    for part in path.split("."):
+        name, _, index = part.removesuffix("]").partition("[")
         row = row.get(name) if isinstance(row, dict) else None
+        if index:
+            row = row[int(index)] if isinstance(row, list) and int(index) < len(row) else None
     return row
 
 

@@ -9,6 +9,14 @@ from typing import Any
 from sandbox.gcloud_words import Asked, Command, Commands, Failed
 from sandbox.gcloud_world import World, policy
 
+_APIS = {
+    "iam": "iam",
+    "kms": "cloudkms",
+    "run": "run",
+    "scheduler": "cloudscheduler",
+    "secrets": "secretmanager",
+    "storage": "storage",
+}
 _INVALID_RULES = "Found invalid JSON/YAML for the lifecycle rule"
 _RULE_FIELDS = {
     *("type", "storageClass", "age", "createdBefore", "customTimeBefore", "daysSinceCustomTime"),
@@ -40,6 +48,23 @@ def _apis(world: World, _asked: Asked) -> list[dict[str, Any]]:
 
 def _enable(world: World, asked: Asked) -> None:
     world["apis"] = sorted({*world.get("apis", []), *asked.words})
+    world["refusals_left"] = world.get("lag", 0)
+
+
+def check_api(world: World, argv: list[str]) -> None:
+    """Raises Failed where the API of a command is not enabled, or is not known to be yet."""
+    api = _APIS.get(argv[0])
+    if api is None or "apis" not in world:
+        return
+    known = f"{api}.googleapis.com" in world["apis"]
+    if known and not world.get("refusals_left"):
+        return
+    if known:
+        world["refusals_left"] -= 1
+    raise Failed(
+        f"PERMISSION_DENIED: {api} API has not been used in project 1 before or it is disabled. Enable it by visiting "
+        "the console then retry. If you enabled this API recently, wait a few minutes."
+    )
 
 
 def _describe(kind: str, said: str) -> Callable[[World, Asked], Any]:
@@ -120,6 +145,12 @@ def _secret_version(world: World, asked: Asked) -> dict[str, str]:
     return {"name": asked.words[0], "state": "ENABLED"}
 
 
+def _read_secret(world: World, asked: Asked) -> str:
+    version = int(_secret_version(world, asked)["name"])
+    text: str = world["secrets"][asked.flags["--secret"]]["versions"][version - 1]
+    return text
+
+
 def read_policy(resource: str) -> Callable[[World, Asked], Any]:
     """A command that shows the policy of ``resource``/its word."""
 
@@ -177,6 +208,9 @@ COMMANDS: Commands = {
     "secrets describe": Command(_describe("secrets", "NOT_FOUND: Secret [{}] not found."), 1),
     "secrets create": Command(_create_secret, 1, "replication-policy data-file"),
     "secrets versions describe": Command(_secret_version, 1, "secret"),
+    "secrets versions access": Command(_read_secret, 1, "secret"),
     "secrets get-iam-policy": Command(read_policy("secret"), 1),
     "secrets add-iam-policy-binding": Command(add_binding("secret"), 1, _BIND),
+    "kms keys get-iam-policy": Command(read_policy("kms"), 1),
+    "kms keys add-iam-policy-binding": Command(add_binding("kms"), 1, _BIND),
 }

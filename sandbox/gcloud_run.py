@@ -4,6 +4,7 @@ Traffic behaves as the platform's: a new revision gets all of it where the servi
 somebody has named revisions; shares that are not named keep their proportions; a tag stays until it is moved.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ def _service(world: World, asked: Asked) -> dict[str, Any]:
 def _deploy(world: World, asked: Asked) -> None:
     name, flags = asked.words[0], asked.flags
     service = world.setdefault("services", {}).get(name)
-    _check(world, flags, exists=service is not None)
+    if "--no-traffic" in flags and service is None:
+        raise Failed("--no-traffic not supported when creating a new service.")
+    _check_source(flags)
+    check_identity(world, flags)
     if service is None:
         service = {"revisions": [], "percents": {LATEST: 100}, "tags": {}, "url": f"https://{name}-sandbox.a.run.app"}
         world["services"][name] = service
@@ -42,14 +46,16 @@ def _deploy(world: World, asked: Asked) -> None:
         policy(world, f"run/{name}").append(["roles/run.invoker", "allUsers"])
 
 
-def _check(world: World, flags: Any, *, exists: bool) -> None:  # noqa: ANN401 - the mapping of flags
-    if "--no-traffic" in flags and not exists:
-        raise Failed("--no-traffic not supported when creating a new service.")
+def _check_source(flags: Mapping[str, str]) -> None:
     source = Path(flags["--source"])
     if not source.is_dir():
         raise Failed(f"could not find source [{source}]")
     if "--base-image" in flags and (source / "Dockerfile").exists():
         raise Failed("--base-image: Base image is not supported for services built from Dockerfile.")
+
+
+def check_identity(world: World, flags: Mapping[str, str]) -> None:
+    """Refuse an account that is not there, and secrets that are not there or that it may not read."""
     account = flags["--service-account"]
     if account not in world.get("accounts", {}):
         raise Failed(f"Service account {account} was not found.")
@@ -113,6 +119,7 @@ def _describe(world: World, asked: Asked) -> dict[str, Any]:
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": {"name": name, "labels": service["labels"]},
+        "spec": {"template": {"spec": {"containers": [{"image": f"r1-docker.pkg.dev/p1/sandbox/{newest}"}]}}},
         "status": {
             "latestCreatedRevisionName": newest,
             "latestReadyRevisionName": newest,
@@ -146,7 +153,7 @@ COMMANDS: Commands = {
         _deploy,
         1,
         "region source function base-image build-service-account service-account concurrency cpu memory min "
-        "max-instances timeout set-env-vars set-secrets labels tag command args",
+        "max max-instances timeout set-env-vars set-secrets labels tag command args network subnet vpc-egress",
         "cpu-boost no-cpu-throttling no-traffic allow-unauthenticated no-allow-unauthenticated",
     ),
     "run services update-traffic": Command(

@@ -3,8 +3,10 @@
 # shellcheck disable=SC2154,SC2034 # each part sets what another one reads
 
 declare -A settings=()
-needed=(SERVICE HEALTH_SERVICE STREAM_SERVICE ENTRY_POINT REGION CONCURRENCY CPU MEMORY MIN_INSTANCES MAX_INSTANCES
-  TIMEOUT_S INVOKERS TOKEN_KEYS_VERSION LOG_KEY_VERSION AUDIT_KEY_VERSION)
+needed=(SERVICE HEALTH_SERVICE STREAM_SERVICE KEEP_ALIVE_JOB KEEP_ALIVE_SCHEDULE ENTRY_POINT REGION CONCURRENCY CPU MEMORY
+  MIN_INSTANCES MAX_INSTANCES TIMEOUT_S INVOKERS TOKEN_KEYS_VERSION LOG_KEY_VERSION AUDIT_KEY_VERSION)
+# A project in which nothing was enabled yet has none of the things that are asked for.
+not_enabled='(has not been used in project|it is disabled|not enabled on project|SERVICE_DISABLED)'
 
 # An option a line, so that it can be read and still be pasted.
 print_command() {
@@ -37,11 +39,12 @@ ask() {
     errors="$(mktemp)"
     trap 'rm -f "$errors"' EXIT
   fi
-  answer="$(gcloud "$@" 2>"$errors")" || status=$?
+  # Where an API is not enabled gcloud would offer to enable it, and wait for an answer to a question that nobody sees.
+  answer="$(CLOUDSDK_CORE_DISABLE_PROMPTS=1 gcloud "$@" 2>"$errors")" || status=$?
   said="$(<"$errors")"
   ((status == 0)) && return
   # gcloud's exit status is 1 for everything.
-  [[ "$said" =~ (NOT_FOUND|not found|Cannot find|could not be found|Unknown service account) ]] && return 1
+  [[ "$said" =~ (NOT_FOUND|not found|Cannot find|could not be found|Unknown service account) || "$said" =~ $not_enabled ]] && return 1
   [[ "$dry_run" == yes ]] && return 2
   fail "gcloud $1 $2 $3: ${said:-status $status}"
 }
@@ -68,7 +71,23 @@ load_environment() {
     setting "$line" >/dev/null
   done
   [[ -n "$region" ]] || region="$(setting REGION)"
-  service="$(setting SERVICE)"
+  service="$(setting SERVICE)" job="$(setting KEEP_ALIVE_JOB)"
+  network=()
+  if [[ -v "settings[NETWORK]" || -v "settings[SUBNET]" ]]; then
+    setting NETWORK >/dev/null
+    setting SUBNET >/dev/null
+    network=(--network "$(setting NETWORK)" --subnet "$(setting SUBNET)" --vpc-egress private-ranges-only)
+  fi
+}
+
+# Without SET_PROVIDERS the service goes by its own default: common/settings.py.
+serves_cardata() {
+  local providers="${settings[SET_PROVIDERS]-mybmw,cardata}"
+  [[ ",${providers// /}," == *,cardata,* ]]
+}
+
+has_redis() {
+  [[ -v "settings[SET_REDIS_URL]" || -v "settings[SECRET_REDIS_URL]" ]]
 }
 
 # Names that follow from the project and the environment; needs.sh makes what has them.
@@ -80,8 +99,20 @@ find_project() {
   [[ "$project" =~ ^[a-z0-9.:-]+$ ]] || fail "'$project' is no project id" 2
   where=(--project "$project" --region "$region")
   runtime="draiv-bmw-$environment@$project.iam.gserviceaccount.com"
-  builder="draiv-build@$project.iam.gserviceaccount.com"
+  builder="draiv-build-$environment@$project.iam.gserviceaccount.com"
   deployer="draiv-deploy-$environment@$project.iam.gserviceaccount.com"
+  clock="draiv-clock-$environment@$project.iam.gserviceaccount.com"
   bucket="$project-draiv-$environment"
-  secrets=(TOKEN_KEYS=draiv-token-keys LOG_KEY=draiv-log-key AUDIT_KEY=draiv-audit-key)
+  # Setting=secret:version. The first ones are made here; the others are named in the environment's file.
+  own_secrets=("TOKEN_KEYS=draiv-token-keys-$environment:$(setting TOKEN_KEYS_VERSION)"
+    "LOG_KEY=draiv-log-key-$environment:$(setting LOG_KEY_VERSION)"
+    "AUDIT_KEY=draiv-audit-key-$environment:$(setting AUDIT_KEY_VERSION)")
+  given_secrets=()
+  local name
+  while IFS= read -r name; do
+    [[ "$name" == SECRET_* ]] || continue
+    [[ "${settings[$name]}" =~ ^[A-Za-z0-9_-]+:[1-9][0-9]*$ ]] ||
+      fail "ops/environments/$environment.env: $name is no NAME:VERSION of a secret"
+    given_secrets+=("${name#SECRET_}=${settings[$name]}")
+  done < <(printf '%s\n' "${!settings[@]}" | sort)
 }

@@ -6,10 +6,13 @@ python="${PYTHON:-.venv/bin/python}"
 
 # $1 is `mend` for bootstrap.
 look_at_needs() {
-  local pair role
+  local pair role key="${settings[SET_KMS_KEY]:-}"
+  local -a apis=(run cloudbuild artifactregistry secretmanager storage iam iamcredentials sts monitoring logging)
   mending="${1:-}" missing=0
   printf 'Project %s, %s:\n' "$project" "$environment"
-  need_apis run cloudbuild artifactregistry secretmanager storage iam iamcredentials monitoring logging
+  ! serves_cardata || apis+=(cloudscheduler)
+  [[ -z "$key" ]] || apis+=(cloudkms)
+  need_apis "${apis[@]}"
   need_account "$runtime" "the service runs as"
   need_account "$builder" "the image is built as"
   need_account "$deployer" "the pipeline deploys as"
@@ -19,15 +22,19 @@ look_at_needs() {
   need_lifecycle "$bucket" ops/deploy/lifecycle.json
   # Any other rule there may delete the keys of accounts that are in use.
   need_lifecycle "$bucket-keys" ops/deploy/lifecycle-keys.json
-  for pair in "${secrets[@]}"; do
-    need_secret "${pair%%=*}" "${pair#*=}-$environment"
+  for pair in "${own_secrets[@]}"; do
+    need_secret "${pair%%=*}" "${pair#*=}"
+  done
+  for pair in "${given_secrets[@]}"; do
+    need_given_secret "${pair%%=*}" "${pair#*=}"
   done
 
   need_binding "$runtime" roles/storage.objectUser "storage buckets" "gs://$bucket"
   need_binding "$runtime" roles/storage.objectUser "storage buckets" "gs://$bucket-keys"
-  for pair in "${secrets[@]}"; do
-    need_binding "$runtime" roles/secretmanager.secretAccessor secrets "${pair#*=}-$environment" --project "$project"
+  for pair in "${own_secrets[@]}"; do
+    need_access "${pair#*=}"
   done
+  [[ -z "$key" ]] || need_binding "$runtime" roles/cloudkms.cryptoKeyEncrypterDecrypter "kms keys" "$key"
   need_binding "$builder" roles/run.builder projects "$project"
   for role in roles/run.sourceDeveloper roles/serviceusage.serviceUsageConsumer roles/monitoring.viewer; do
     need_binding "$deployer" "$role" projects "$project"
@@ -37,6 +44,8 @@ look_at_needs() {
   # To prove to Cloud Run who it is when it tries a revision.
   need_binding "$deployer" roles/iam.serviceAccountOpenIdTokenCreator "iam service-accounts" "$deployer" --project "$project"
   need_callers
+  ! serves_cardata || need_clock
+  note_what_is_unwise
 
   if [[ -z "$mending" ]]; then
     ((missing == 0)) || fail "$missing missing: the commands above mend it, and so does ./deploy.sh bootstrap $environment"
@@ -56,7 +65,20 @@ settle() {
   printf 'MISSING  %s\n' "$what"
   if [[ "$1" == make_secret ]]; then show_secret "$@"; else print_command "$@"; fi
   [[ -n "$mending" && "$dry_run" == no ]] || return 0
-  "$@" || fail "this failed. Where it is for want of a right, somebody who has it can run the command as it stands"
+  mend "$@" || fail "this failed. Where it is for want of a right, somebody who has it can run the command as it stands"
+}
+
+# What was just enabled or made is not known everywhere for a while: then it is tried again, for three minutes.
+mend() {
+  local said tries=0 again="$not_enabled|Service account .+ does not exist"
+  until CLOUDSDK_CORE_DISABLE_PROMPTS=1 "$@" 2>"$errors"; do
+    said="$(<"$errors")"
+    printf '%s\n' "$said" >&2
+    [[ "$said" =~ $again ]] && ((++tries < 18)) || return 1
+    sleep "${RETRY_PAUSE_S:-10}"
+  done
+  said="$(<"$errors")"
+  [[ -z "$said" ]] || printf '%s\n' "$said" >&2
 }
 
 need_apis() {
@@ -106,26 +128,52 @@ need_lifecycle() {
   settle "bucket $name: rules of $file" "$status" gcloud storage buckets update "$name" --lifecycle-file "$file"
 }
 
-# A secret that is there is never made again, and never read. Its value goes from one program to the next: never into a
-# command line, a file or this script's output.
+# $1 which setting it holds, $2 its name and version. One that is there is never made again, and never read. Its value
+# goes from one program to the next: never into a command line, a file or this script's output.
 need_secret() {
-  local status=0 version
-  version="$(setting "$1_VERSION")"
-  ask secrets describe "$2" --project "$project" --format 'value(name)' || status=$?
-  settle "secret $2" "$status" make_secret "$1" "$2"
-  ((status == 0)) || return 0
-  ask secrets versions describe "$version" --secret "$2" --project "$project" --format 'value(state)' || status=$?
+  local status=0 name="${2%:*}"
+  ask secrets describe "$name" --project "$project" --format 'value(name)' || status=$?
+  settle "secret $name" "$status" make_secret "$1" "$name"
+  ((status != 0)) || need_version "$2" "$1_VERSION"
+}
+
+# The same for one whose value only its owner knows.
+need_given_secret() {
+  local name="${2%:*}"
+  if ask secrets describe "$name" --project "$project" --format 'value(name)'; then
+    printf 'ok       secret %s\n' "$name"
+    need_version "$2" "SECRET_$1"
+    need_access "$2"
+    return
+  fi
+  missing=$((missing + 1))
+  printf 'MISSING  secret %s, for %s: only you know its value, which this reads; then ./deploy.sh bootstrap %s again\n' \
+    "$name" "$1" "$environment"
+  print_command gcloud secrets create "$name" --project "$project" --replication-policy automatic --data-file=-
+}
+
+# $1 secret and version, $2 where the version stands.
+need_version() {
+  local status=0 name="${1%:*}" version="${1#*:}"
+  ask secrets versions describe "$version" --secret "$name" --project "$project" --format 'value(state)' || status=$?
   if ((status != 0)) || [[ "$answer" != ENABLED ]]; then
     missing=$((missing + 1))
-    printf 'MISSING  secret %s, version %s: correct %s_VERSION in ops/environments/%s.env\n' "$2" "$version" "$1" "$environment"
+    printf 'MISSING  secret %s, version %s: correct %s in ops/environments/%s.env\n' "$name" "$version" "$2" "$environment"
   fi
+}
+
+need_access() {
+  need_binding "$runtime" roles/secretmanager.secretAccessor secrets "${1%:*}" --project "$project"
 }
 
 make_secret() {
   local value
   set_maker "$1"
   # Not in a pipe as it is shown: of a maker that fails, an empty secret would stay.
-  value="$("${maker[@]}" 2>/dev/null)" && [[ -n "$value" ]] || fail "${maker[*]:0:3} made nothing; was \`make venv\` run?"
+  value="$("${maker[@]}" 2>/dev/null)" && [[ -n "$value" ]] || {
+    printf '%s\n' "${maker[*]:0:3} made nothing; was \`make venv\` run?" >&2
+    return 1
+  }
   printf '%s' "$value" | gcloud secrets create "$2" --project "$project" --replication-policy automatic --data-file=-
 }
 
@@ -162,17 +210,47 @@ need_binding() {
     gcloud "${kind[@]}" add-iam-policy-binding "$name" "$@" --member "$member" --role "$role" "${condition[@]}"
 }
 
-# Who may call. Deploying never grants that: the right to (run.services.setIamPolicy) is an administrator's.
+# Who may call. Deploying never grants that: the right to (run.services.setIamPolicy) is an administrator's. Nobody calls
+# the stream worker, and only the pipeline's canary has to call something itself.
 need_callers() {
-  local member
+  local member name
   local -a members
-  if ! ask run services describe "$service" "${where[@]}" --format 'value(metadata.name)'; then
-    printf 'later    who may call %s: not deployed yet; then ./deploy.sh bootstrap %s again\n' "$service" "$environment"
-    return
-  fi
-  IFS=, read -r -a members <<<"$(setting INVOKERS)"
-  for member in "$deployer" "${members[@]}"; do
-    need_binding "$member" roles/run.invoker "run services" "$service" "${where[@]}"
+  for name in "$service" "$(setting HEALTH_SERVICE)"; do
+    if ! ask run services describe "$name" "${where[@]}" --format 'value(metadata.name)'; then
+      printf 'later    who may call %s: not deployed yet; then ./deploy.sh bootstrap %s again\n' "$name" "$environment"
+      continue
+    fi
+    IFS=, read -r -a members <<<"$(setting INVOKERS)"
+    [[ "$name" != "$service" ]] || members+=("$deployer")
+    for member in "${members[@]}"; do
+      need_binding "$member" roles/run.invoker "run services" "$name" "${where[@]}"
+    done
   done
   [[ -n "$(setting INVOKERS)" ]] || printf 'note     INVOKERS in ops/environments/%s.env is empty: nobody else may call\n' "$environment"
+}
+
+# What works and is hardly meant.
+note_what_is_unwise() {
+  local file other max
+  max="$(setting MAX_INSTANCES)"
+  if ! has_redis; then
+    ((max <= 1)) || printf 'note     MAX_INSTANCES is %s without REDIS_URL: each instance reads and counts limits for itself\n' "$max"
+    ! serves_cardata || printf 'note     no REDIS_URL: the stream worker has no journal, and writes each message to the store at once\n'
+  fi
+  for file in ops/environments/*.env; do
+    other="${file##*/}" other="${other%.env}"
+    [[ "$other" != "$environment" ]] || continue
+    is_here "$other" "$file" || continue
+    printf 'note     %s is in this project too: whoever deploys %s can reach it. Only a project for each keeps them apart\n' \
+      "$other" "$environment"
+  done
+}
+
+# Whether environment $1, of file $2, has something in this project. Bucket names are the whole world's, but ours hold
+# the project's.
+is_here() {
+  local name
+  ! ask storage buckets describe "gs://$project-draiv-$1" --format 'value(name)' || return 0
+  name="$(sed -n 's/^SERVICE=//p' "$2")"
+  ask run services describe "$name" "${where[@]}" --format 'value(metadata.name)'
 }

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # deploy.sh and common.sh set what is not set here
 #
 # Two tags say what is what: `canary` is the newest deployment, `previous` had the traffic before it. Both are set before
-# anything else, so that going back needs no memory and can be done twice.
+# any traffic moves, so that going back needs no memory.
 
 deploy() {
   local commit version source
@@ -20,12 +20,12 @@ deploy() {
   case "$1" in
     bmw_api) deploy_function "$service" "$(setting ENTRY_POINT)" "$2" ;;
     health) deploy_function "$(setting HEALTH_SERVICE)" health "" ;;
-    all)
-      deploy_function "$service" "$(setting ENTRY_POINT)" ""
+    stream) deploy_cardata ;;
+    all | rest)
+      [[ "$1" == rest ]] || deploy_function "$service" "$(setting ENTRY_POINT)" ""
       deploy_function "$(setting HEALTH_SERVICE)" health ""
-      [[ ",${settings[SET_PROVIDERS]:-}," != *,cardata,* ]] || deploy_stream "$(setting STREAM_SERVICE)"
+      ! serves_cardata || deploy_cardata
       ;;
-    stream) deploy_stream "$(setting STREAM_SERVICE)" ;;
   esac
 }
 
@@ -40,15 +40,12 @@ export_source() {
 
 # $1 service, $2 entry point, $3 percent of a canary: empty for all, 0 for none.
 deploy_function() {
-  local first=no
-  if serving "$1"; then
-    run gcloud run services update-traffic "$1" "${where[@]}" --update-tags "previous=$answer" --quiet
-  else
-    first=yes
-  fi
+  local before=""
+  ! serving "$1" || before="$answer"
   export_source main.py functions common requirements.txt
   # THREADS equals the concurrency: with fewer, requests that wait for the maker block those that the cache answers.
-  # --min is the service's: a revision's own would keep one instance warm for every tag.
+  # --min and --max are the service's: a revision's own minimum would keep one instance warm for every tag, and its own
+  # maximum could not be raised without a new revision.
   local -a command=(
     gcloud run deploy "$1" "${where[@]}"
     --source "$source"
@@ -60,9 +57,11 @@ deploy_function() {
     --cpu "$(setting CPU)"
     --memory "$(setting MEMORY)"
     --min "$(setting MIN_INSTANCES)"
-    --max-instances "$(setting MAX_INSTANCES)"
+    --max "$(setting MAX_INSTANCES)"
+    --max-instances default
     --timeout "$(setting TIMEOUT_S)"
     --cpu-boost
+    "${network[@]}"
     --set-env-vars "$(service_settings)|THREADS=$(setting CONCURRENCY)"
     --set-secrets "$(mounted_secrets)"
     --labels "$labels"
@@ -70,53 +69,15 @@ deploy_function() {
     --quiet
   )
   # The platform refuses --no-traffic for a service that it does not have yet. Later on, who may call is left as it is.
-  if [[ "$first" == yes ]]; then command+=(--no-allow-unauthenticated); else command+=(--no-traffic); fi
+  if [[ -z "$before" ]]; then command+=(--no-allow-unauthenticated); else command+=(--no-traffic); fi
   run "${command[@]}"
-  if [[ "$first" == yes ]]; then
+  if [[ -z "$before" ]]; then
     printf 'The first revision of %s has all traffic, and nobody may call it yet: ./deploy.sh doctor %s\n' "$1" "$environment"
-  elif [[ "$3" != 0 ]]; then
-    run gcloud run services update-traffic "$1" "${where[@]}" --to-tags "canary=${3:-100}" --quiet
+    return
   fi
-}
-
-# One instance that is always there, built from the Dockerfile. It serves no callers, so there is nothing to split; while
-# two revisions overlap, the worker's own leases see to it that each customer is served by one.
-deploy_stream() {
-  export_source main.py functions common sandbox ops/docker requirements.txt requirements-sandbox.txt Dockerfile
-  run gcloud run deploy "$1" "${where[@]}" \
-    --source "$source" \
-    --command python3 \
-    --args=-m,functions.providers.cardata.stream \
-    --build-service-account "projects/$project/serviceAccounts/$builder" \
-    --service-account "$runtime" \
-    --cpu "$(setting CPU)" \
-    --memory "$(setting MEMORY)" \
-    --min 1 \
-    --max-instances 1 \
-    --no-cpu-throttling \
-    --set-env-vars "$(service_settings)|CARDATA_STREAM_BIND=0.0.0.0" \
-    --set-secrets "$(mounted_secrets)" \
-    --labels "$labels" \
-    --no-allow-unauthenticated \
-    --quiet
-}
-
-# The service's settings, for --set-env-vars, parted by a sign that no setting holds.
-service_settings() {
-  local name
-  printf '^|^DOCUMENTS_URL=gs://%s/bmw|KEYS_URL=gs://%s-keys/bmw|GOOGLE_CLOUD_PROJECT=%s' "$bucket" "$bucket" "$project"
-  for name in "${!settings[@]}"; do
-    [[ "$name" != SET_* ]] || printf '%s\n' "|${name#SET_}=${settings[$name]}"
-  done | sort | tr -d '\n'
-}
-
-# For --set-secrets, each with the version that the environment names.
-mounted_secrets() {
-  local pair list=""
-  for pair in "${secrets[@]}"; do
-    list+=",${pair%%=*}=${pair#*=}-$environment:$(setting "${pair%%=*}_VERSION")"
-  done
-  printf '%s' "${list#,}"
+  # Not before the new revision is there: a build that fails must leave the way back as it was.
+  run gcloud run services update-traffic "$1" "${where[@]}" --update-tags "previous=$before" --quiet
+  [[ "$3" == 0 ]] || run gcloud run services update-traffic "$1" "${where[@]}" --to-tags "canary=${3:-100}" --quiet
 }
 
 # The one revision that gets the traffic, in $answer; status 1 where there is no such service yet.
@@ -127,9 +88,8 @@ serving() {
     --format 'value(status.traffic.percent,status.traffic.revisionName)' || status=$?
   ((status == 1)) && return 1
   if ((status == 2)); then
-    printf '(gcloud cannot be asked: %s is assumed to exist, and SERVING_REVISION to serve it)\n' "$1"
-    answer=SERVING_REVISION
-    return
+    printf '(gcloud cannot be asked: %s is taken for a service that does not exist yet)\n' "$1"
+    return 1
   fi
   while IFS= read -r line; do
     [[ "$line" =~ ^[1-9][0-9]*[[:space:]](.+)$ ]] && found+=("${BASH_REMATCH[1]}")
@@ -143,19 +103,64 @@ promote() {
   run gcloud run services update-traffic "$service" "${where[@]}" --to-tags canary=100 --quiet
 }
 
-# The tag goes too, so that no later promote takes what was rolled back for a good one.
+# $1 a revision, or nothing for the one that had the traffic before; $2 the service. The tag goes too, so that no later
+# promote takes what was rolled back for a good one.
 roll_back() {
-  local -a to=(--to-tags previous=100)
-  [[ -z "$1" ]] || to=(--to-revisions "$1=100")
-  run gcloud run services update-traffic "$service" "${where[@]}" "${to[@]}" --remove-tags canary --quiet
+  local to="$1" name="$2" line canary="" previous="" status=0 all=""
+  local -a change=(--to-tags previous=100)
+  [[ -z "$to" ]] || change=(--to-revisions "$to=100")
+  read_traffic "$name" || status=$?
+  if ((status == 2)); then
+    printf '(gcloud cannot be asked: who serves %s is not looked at)\n' "$name"
+  else
+    while IFS= read -r line; do
+      [[ "$line" =~ ^([0-9]*)$'\t'([^$'\t']*)$'\t'(.+)$ ]] || continue
+      [[ "${BASH_REMATCH[1]}" != 100 ]] || all="${BASH_REMATCH[3]}"
+      [[ "${BASH_REMATCH[2]}" != canary ]] || canary="${BASH_REMATCH[3]}"
+      [[ "${BASH_REMATCH[2]}" != previous ]] || previous="${BASH_REMATCH[3]}"
+    done <<<"$answer"
+    to="${to:-$previous}"
+    if [[ -z "$to" ]]; then
+      show_revisions "$name"
+      fail "nothing says which revision of $name served before: name one"
+    fi
+    # Where a canary waits without traffic, taking its tag away is worth the while.
+    if [[ "$to" == "$all" && (-z "$canary" || "$canary" == "$to") ]]; then
+      show_revisions "$name"
+      fail "$to has all traffic of $name already, and nothing was changed; another one can be named"
+    fi
+  fi
+  run gcloud run services update-traffic "$name" "${where[@]}" "${change[@]}" --remove-tags canary --quiet
+}
+
+# Percent, tag and revision of a service, in $answer; statuses as ask's.
+read_traffic() {
+  local status=0
+  ask run services describe "$1" "${where[@]}" --flatten 'status.traffic[]' \
+    --format 'value(status.traffic.percent,status.traffic.tag,status.traffic.revisionName)' || status=$?
+  ((status != 1)) || fail "there is no service $1 in $region: ./deploy.sh $environment"
+  return "$status"
+}
+
+show_revisions() {
+  ask run revisions list --service "$1" "${where[@]}" --limit 5 \
+    --format 'value(metadata.name,metadata.labels.version,metadata.labels.commit)' || true
+  printf 'revision\tversion\tcommit\n%s\n' "$answer"
 }
 
 show_status() {
-  ask run services describe "$service" "${where[@]}" --flatten 'status.traffic[]' \
-    --format 'value(status.traffic.percent,status.traffic.tag,status.traffic.revisionName)' ||
-    fail "there is no service $service in $region: ./deploy.sh $environment"
-  printf 'percent\ttag\trevision\n%s\n\n' "$answer"
-  ask run revisions list --service "$service" "${where[@]}" --limit 5 \
-    --format 'value(metadata.name,metadata.labels.version,metadata.labels.commit)' || true
-  printf 'revision\tversion\tcommit\n%s\n' "$answer"
+  local name
+  for name in "$service" "$(setting HEALTH_SERVICE)" "$(setting STREAM_SERVICE)"; do
+    if [[ "$name" != "$service" ]] &&
+      ! ask run services describe "$name" "${where[@]}" --format 'value(metadata.name)'; then
+      continue
+    fi
+    read_traffic "$name" || fail "gcloud cannot be asked"
+    printf '%s\npercent\ttag\trevision\n%s\n\n' "$name" "$answer"
+    show_revisions "$name"
+    printf '\n'
+  done
+  ask run jobs describe "$job" "${where[@]}" \
+    --format 'value(metadata.name,metadata.labels.version,metadata.labels.commit)' || return 0
+  printf 'job\tversion\tcommit\n%s\n' "$answer"
 }

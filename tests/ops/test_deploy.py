@@ -1,130 +1,32 @@
-"""Tests of deploy.sh in a real checkout, against the simulated gcloud, and of its commands against the real one."""
+"""Tests of deploy.sh in a real checkout, against the simulated gcloud."""
 
 import json
-import os
 import re
-import shlex
-import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from common.crypto.keyset import Keyset
 from common.settings import VERSION, Settings, load
 from ops import canary_settings, lifecycle
-from sandbox.gcloud_install import Installed
+from tests.support.operator import (
+    ROOT,
+    SERVICE,
+    Checkout,
+    Operator,
+    following,
+    gcloud,
+    printed_commands,
+    settings_of,
+)
 
-ROOT = Path(__file__).parents[2]
-FOLDERS = ("common", "functions", "ops", "sandbox")
-FILES = ("deploy.sh", "main.py", "requirements.txt", "requirements-sandbox.txt", "Dockerfile", ".gitignore")
-TOOLS = ("bash", "cat", "dirname", "git", "grep", "mkdir", "mktemp", "rm", "sed", "sort", "tar", "tr")
-READS = re.compile(r"(describe|list|get-iam-policy|get-value|print-)")
-SERVICE = "draiv-bmw-staging"
 RUNTIME = "serviceAccount:draiv-bmw-staging@p1.iam.gserviceaccount.com"
 RULES = {
     "p1-draiv-staging": "ops/deploy/lifecycle.json",
     "p1-draiv-staging-keys": "ops/deploy/lifecycle-keys.json",
 }
-EMPTY: dict[str, Any] = {}
-
-
-class Checkout:
-    """A git checkout, and only the tools that deploy.sh may need: never a gcloud of this machine's own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root / "checkout"
-        self.tools = root / "tools"
-        self.tools.mkdir(parents=True)
-        for tool in TOOLS:
-            (self.tools / tool).symlink_to(str(shutil.which(tool)))
-        for folder in FOLDERS:
-            shutil.copytree(ROOT / folder, self.root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in FILES:
-            shutil.copy(ROOT / file, self.root)
-        self.git("init", "-q")
-        self.git("add", ".")
-        self.commit()
-
-    def commit(self) -> None:
-        self.git("-c", "user.name=n", "-c", "user.email=n@example.com", "commit", "-qm", "some")
-
-    def git(self, *words: str) -> str:
-        return subprocess.run(["git", *words], cwd=self.root, check=True, capture_output=True, text=True).stdout.strip()
-
-
-class Operator:
-    """Somebody at a terminal in the checkout, with a project."""
-
-    def __init__(self, checkout: Checkout, gcloud: Installed | None) -> None:
-        self.checkout = checkout
-        self.gcloud = gcloud
-
-    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        clean = {"PATH": str(self.checkout.tools), "HOME": str(self.checkout.root), "PYTHON": sys.executable}
-        return subprocess.run(
-            ["./deploy.sh", *words],
-            cwd=self.checkout.root,
-            env={**(self.gcloud.environ(clean) if self.gcloud else clean), **environ},
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def do(self, *words: str) -> str:
-        """Run what must succeed; what it says."""
-        ran = self.run(*words)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
-
-    @property
-    def project(self) -> Installed:
-        assert self.gcloud is not None
-        return self.gcloud
-
-    def told(self) -> list[list[str]]:
-        """The calls that may have changed something."""
-        return [call for call in self.project.calls() if not READS.search(" ".join(call[:4]))]
-
-    def deployed(self) -> list[str]:
-        """The words of the last deployment."""
-        return [call for call in self.told() if call[:2] == ["run", "deploy"]][-1]
-
-    def traffic(self, service: str = SERVICE) -> dict[str, int]:
-        """Percent by the number of the revision, counted from 1; a service that follows the latest says so."""
-        found = self.project.world()["services"][service]["percents"]
-        return {re.sub(r".*-0+(\d+)-sbx", r"\1", name): percent for name, percent in found.items()}
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return Checkout(tmp_path_factory.mktemp("deploy"))
-
-
-@pytest.fixture(scope="module")
-def made(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Operator:
-    """An operator who has run bootstrap, once for all tests."""
-    operator = Operator(checkout, Installed(tmp_path_factory.mktemp("made"), {"configured": "p1"}))
-    operator.do("bootstrap", "staging")
-    return operator
-
-
-@pytest.fixture
-def operator(made: Operator, tmp_path: Path) -> Operator:
-    """Somebody with a project of his own in which everything was made and nothing deployed."""
-    return Operator(made.checkout, Installed(tmp_path / "gcloud", made.project.world()))
-
-
-@pytest.fixture
-def newcomer(checkout: Checkout, tmp_path: Path) -> Operator:
-    """Somebody with an empty project."""
-    return Operator(checkout, Installed(tmp_path / "gcloud", EMPTY))
 
 
 @pytest.fixture
@@ -136,40 +38,17 @@ def changed(checkout: Checkout) -> Iterator[Path]:
     file.write_text(before)
 
 
-def following(words: list[str], option: str) -> str:
-    return words[words.index(option) + 1]
-
-
-def settings_of(words: list[str]) -> dict[str, str]:
-    text = following(words, "--set-env-vars")
-    assert text.startswith("^|^")
-    return dict(pair.split("=", 1) for pair in text[3:].split("|"))
-
-
-def printed_commands(text: str) -> list[list[str]]:
-    """The commands, as somebody would paste them; those that go through a pipe are left out."""
-    joined = text.replace("\\\n", " ")
-    lines = [line for line in joined.splitlines() if line.startswith("  ") and not line.endswith(" |")]
-    return [shlex.split(line) for line in lines if "--data-file=-" not in line]
-
-
-def gcloud(environ: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """Run whichever gcloud is on the path."""
-    return subprocess.run(
-        ["gcloud", *words], env={"PATH": os.environ["PATH"], **environ}, capture_output=True, text=True, check=False
-    )
-
-
 # Bootstrap and doctor.
 
 
 def test_bootstrap_makes_everything_that_a_deployment_needs(made: Operator) -> None:
     world = made.project.world()
     assert set(world["accounts"]) == {
-        f"draiv-{name}@p1.iam.gserviceaccount.com" for name in ("bmw-staging", "build", "deploy-staging")
+        f"draiv-{name}-staging@p1.iam.gserviceaccount.com" for name in ("bmw", "build", "clock", "deploy")
     }
     assert set(world["secrets"]) == {f"draiv-{name}-staging" for name in ("token-keys", "log-key", "audit-key")}
-    assert {"run.googleapis.com", "secretmanager.googleapis.com"} <= set(world["apis"])
+    apis = {f"{name}.googleapis.com" for name in ("run", "secretmanager", "sts", "iamcredentials", "cloudscheduler")}
+    assert apis <= set(world["apis"])
     assert "Nothing is missing." in made.do("doctor", "staging")
 
 
@@ -233,7 +112,7 @@ def test_doctor_names_what_is_missing_with_the_command_that_mends_it_and_changes
 def test_doctor_sees_each_kind_of_thing_that_is_missing(operator: Operator) -> None:
     world = operator.project.world()
     world["apis"].remove("run.googleapis.com")
-    del world["accounts"]["draiv-build@p1.iam.gserviceaccount.com"]
+    del world["accounts"]["draiv-build-staging@p1.iam.gserviceaccount.com"]
     del world["secrets"]["draiv-log-key-staging"]
     del world["buckets"]["p1-draiv-staging-keys"]
     world["secrets"]["draiv-audit-key-staging"]["versions"] = []
@@ -242,7 +121,7 @@ def test_doctor_sees_each_kind_of_thing_that_is_missing(operator: Operator) -> N
     said = operator.run("doctor", "staging").stdout
     assert re.findall("^MISSING  (.*)", said, re.MULTILINE) == [
         "APIs",
-        "account draiv-build@p1.iam.gserviceaccount.com: the image is built as",
+        "account draiv-build-staging@p1.iam.gserviceaccount.com: the image is built as",
         "bucket gs://p1-draiv-staging-keys",
         "bucket gs://p1-draiv-staging-keys: the accounts' keys; nothing deleted is kept",
         "bucket gs://p1-draiv-staging-keys: rules of ops/deploy/lifecycle-keys.json",
@@ -412,15 +291,44 @@ def test_a_canary_gets_no_traffic_or_as_much_as_was_said(operator: Operator) -> 
     assert operator.traffic() == {"1": 90, "3": 10}
 
 
-def test_a_canary_is_promoted_or_taken_back_and_both_can_be_done_twice(operator: Operator) -> None:
+def test_a_canary_is_promoted_twice_or_taken_back_once(operator: Operator) -> None:
     operator.do("staging")
     operator.do("staging", "--canary", "10")
     for _ in range(2):
         operator.do("promote", "staging")
         assert operator.traffic() == {"2": 100}
-    for _ in range(2):
-        operator.do("rollback", "staging")
-        assert operator.traffic() == {"1": 100}
+    operator.do("rollback", "staging")
+    assert operator.traffic() == {"1": 100}
+
+
+@pytest.mark.parametrize("revision", [(), (f"{SERVICE}-00001-sbx",)])
+def test_a_rollback_to_what_serves_already_is_refused_and_shows_what_there_is(
+    operator: Operator, revision: tuple[str, ...]
+) -> None:
+    operator.do("staging")
+    operator.do("staging")
+    operator.do("rollback", "staging")
+    before = operator.told()
+    refused = operator.run("rollback", "staging", *revision)
+    assert refused.returncode == 1
+    assert f"{SERVICE}-00001-sbx has all traffic of {SERVICE} already" in refused.stderr
+    assert f"{SERVICE}-00002-sbx\t{VERSION.replace('.', '-')}" in refused.stdout
+    assert operator.told() == before
+
+
+def test_a_canary_that_waits_without_traffic_is_taken_back_too(operator: Operator) -> None:
+    operator.do("staging")
+    operator.do("staging", "--canary")
+    operator.do("rollback", "staging")
+    assert operator.traffic() == {"1": 100}
+    assert operator.run("promote", "staging").returncode == 1
+
+
+def test_without_an_earlier_revision_a_rollback_says_so(operator: Operator) -> None:
+    operator.do("staging")
+    refused = operator.run("rollback", "staging")
+    assert refused.returncode == 1
+    assert f"nothing says which revision of {SERVICE} served before" in refused.stderr
 
 
 def test_what_was_rolled_back_cannot_be_promoted_by_mistake(operator: Operator) -> None:
@@ -441,14 +349,14 @@ def test_a_rollback_can_name_a_revision(operator: Operator) -> None:
     assert operator.traffic() == {"1": 100}
 
 
-def test_a_deployment_that_fails_changes_no_traffic_and_neither_does_a_rollback_after_it(operator: Operator) -> None:
+def test_a_deployment_that_fails_changes_no_traffic_and_leaves_the_way_back(operator: Operator) -> None:
     operator.do("staging")
     operator.do("staging")
     operator.project.change(fail=[{"match": "run deploy", "status": 1, "says": "Container failed to start."}])
     assert operator.run("staging").returncode == 1
     assert operator.traffic() == {"2": 100}
     operator.do("rollback", "staging")
-    assert operator.traffic() == {"2": 100}
+    assert operator.traffic() == {"1": 100}
 
 
 def test_nothing_is_deployed_onto_a_split(operator: Operator) -> None:
@@ -459,12 +367,6 @@ def test_nothing_is_deployed_onto_a_split(operator: Operator) -> None:
     assert "is split between" in refused.stderr
     operator.do("promote", "staging")
     operator.do("staging")
-
-
-def test_all_means_the_service_and_its_health_page(operator: Operator) -> None:
-    operator.do("staging", "--all")
-    assert [call[2] for call in operator.told() if call[:2] == ["run", "deploy"]] == [SERVICE, "draiv-health-staging"]
-    assert following(operator.deployed(), "--function") == "health"
 
 
 def test_a_commit_without_a_stream_worker_is_refused_as_one(operator: Operator) -> None:
@@ -478,19 +380,6 @@ def test_a_commit_without_a_stream_worker_is_refused_as_one(operator: Operator) 
     assert refused.returncode == 1
     assert "this commit has no stream worker" in refused.stderr
     assert operator.told() == []
-
-
-def test_the_stream_worker_is_one_instance_that_is_always_there_built_from_the_dockerfile(operator: Operator) -> None:
-    operator.do("staging", "stream")
-    words = operator.deployed()
-    assert words[2] == "draiv-stream-staging"
-    assert "--no-cpu-throttling" in words
-    assert (following(words, "--min"), following(words, "--max-instances")) == ("1", "1")
-    assert "--args=-m,functions.providers.cardata.stream" in words
-    assert settings_of(words)["CARDATA_STREAM_BIND"] == "0.0.0.0"  # noqa: S104 - inside its container
-    source = operator.checkout.root / following(words, "--source")
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (source / "Dockerfile").read_text(), re.MULTILINE)
-    assert [name for line in copied for name in line.split() if not (source / name).exists()] == []
 
 
 def test_status_shows_shares_tags_and_commits(operator: Operator) -> None:
@@ -575,8 +464,9 @@ def test_a_dry_run_prints_the_very_commands_and_runs_none(operator: Operator) ->
 
 def test_a_dry_run_needs_no_gcloud_and_says_what_it_assumes(checkout: Checkout) -> None:
     said = Operator(checkout, None).do("production", "--project", "p1", "--dry-run")
-    assert "SERVING_REVISION" in said
-    assert "is assumed to exist" in said
+    assert "draiv-bmw is taken for a service that does not exist yet" in said
+    assert "--no-allow-unauthenticated" in said
+    assert "--no-traffic" not in said
     assert "Dry run: nothing was changed." in said
 
 
@@ -640,82 +530,3 @@ def test_the_region_is_the_options_or_the_files(operator: Operator) -> None:
 
 def test_help_is_help(checkout: Checkout) -> None:
     assert Operator(checkout, None).do("--help").startswith("Usage: ./deploy.sh staging|production")
-
-
-@pytest.mark.skipif(shutil.which("gcloud") is None, reason="there is no real gcloud here to ask")
-def test_the_real_gcloud_understands_every_command(made: Operator, operator: Operator, tmp_path: Path) -> None:
-    operator.do("staging", "--all")
-    operator.do("staging", "--canary", "10")
-    operator.do("status", "staging")
-    operator.do("rollback", "staging")
-    operator.do("rollback", "staging", f"{SERVICE}-00001-sbx")
-    operator.do("staging", "stream")
-    operator.do("bootstrap", "staging")
-    calls = {shlex.join(call) for call in made.project.calls() + operator.project.calls()}
-    asked = tmp_path / "commands.json"
-    asked.write_text(json.dumps([{"command_string": f"gcloud {call}"} for call in sorted(calls)]))
-    # A configuration of its own: nothing of this machine's accounts is read.
-    alone = {"CLOUDSDK_CONFIG": str(tmp_path / "config"), "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false"}
-    checked = subprocess.run(
-        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={asked}"],
-        env={**os.environ, **alone, "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    verdicts = json.loads(checked.stdout)
-    assert len(verdicts) == len(calls) > 30
-    assert [verdict["error_message"] for verdict in verdicts if not verdict["success"]] == []
-
-
-class OneBucket(BaseHTTPRequestHandler):
-    """Of Cloud Storage's API: one bucket, which is described and changed."""
-
-    bucket: ClassVar[dict[str, Any]]
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def do_PATCH(self) -> None:
-        self.bucket.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.answer()
-
-    def answer(self) -> None:
-        body = json.dumps(self.bucket).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
-        pass
-
-
-@pytest.mark.skipif(shutil.which("gcloud") is None, reason="there is no real gcloud here to ask")
-def test_the_real_gcloud_sets_the_rules_and_describes_them_as_doctor_compares_them(
-    made: Operator, tmp_path: Path
-) -> None:
-    OneBucket.bucket = {"kind": "storage#bucket", "name": "b"}
-    with ThreadingHTTPServer(("127.0.0.1", 0), OneBucket) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
-            alone = {
-                "CLOUDSDK_CONFIG": str(tmp_path / "config"),
-                "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
-                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-                "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
-                "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"http://127.0.0.1:{server.server_port}/storage/v1/",
-            }
-            rules = ROOT / "ops/deploy/lifecycle.json"
-            updated = gcloud(alone, "storage", "buckets", "update", "gs://b", "--lifecycle-file", str(rules))
-            described = gcloud(alone, "storage", "buckets", "describe", "gs://b", "--format", "json")
-        finally:
-            server.shutdown()
-            serving.join()
-    assert (updated.returncode, described.returncode) == (0, 0), updated.stderr + described.stderr
-    assert OneBucket.bucket["lifecycle"] == json.loads(rules.read_text())
-    real = json.loads(described.stdout)
-    assert real["lifecycle_config"] == made.project.world()["buckets"]["p1-draiv-staging"]["lifecycle_config"]
-    assert lifecycle.differences(lifecycle.of_documents(), real) == []
