@@ -29,14 +29,14 @@ mounted_secrets() {
 # What a shell must know to work on the deployment's store as the service does. Prints commands and no secret; the
 # secrets come first, so that where one cannot be read nothing names the store yet.
 show_settings() {
-  local pair secret name value
+  local pair secret name line
   for pair in "${own_secrets[@]}" "${given_secrets[@]}"; do
     name="${pair%%=*}" secret="${pair#*=}"
     # shellcheck disable=SC2016 # the shell that evaluates it expands it
     printf 'export %s="$(gcloud secrets versions access %s --secret %s --project %s)"; : "${%s:?could not be read}"\n' \
       "$name" "${secret#*:}" "${secret%:*}" "$project" "$name"
   done
-  while IFS='=' read -r name value; do
-    printf 'export %s=%q\n' "$name" "$value"
+  while IFS= read -r line; do
+    printf 'export %s=%q\n' "${line%%=*}" "${line#*=}"
   done < <(plain_settings)
 }

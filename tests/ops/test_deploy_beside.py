@@ -43,6 +43,14 @@ def test_the_rest_is_all_but_the_service(operator: Operator) -> None:
     assert deployed(operator) == [HEALTH, STREAM, JOB]
 
 
+def test_the_pipeline_deploys_the_rest_where_its_failure_takes_nothing_back() -> None:
+    workflow = (ROOT / ".github/workflows/deploy.yml").read_text()
+    steps = [line.strip().removeprefix("run: ") for line in workflow.splitlines() if "./deploy.sh " in line]
+    assert steps == [
+        f"./deploy.sh {verb}" for verb in ('"$TO" --canary', 'promote "$TO"', 'rollback "$TO"', '"$TO" rest')
+    ]
+
+
 def test_without_cardata_nothing_of_it_is_deployed_or_missed(operator: Operator) -> None:
     with operator.checkout.saying("SET_PROVIDERS=mybmw"):
         operator.do("staging", "--all")
@@ -76,10 +84,8 @@ def test_the_daily_job_is_the_workers_image_with_the_services_settings_and_accou
 
 
 def test_the_scheduler_starts_the_job_daily_as_an_account_that_may_do_nothing_else(operator: Operator) -> None:
-    assert f"later    who starts {JOB} daily" in operator.do("bootstrap", "staging")
-    operator.do("staging", "--all")
-    assert "MISSING  draiv-keep-alive-staging is started daily" in operator.run("doctor", "staging").stdout
-    operator.do("bootstrap", "staging")
+    operator.do("staging", "stream")
+    assert f"MISSING  {JOB} is started daily\n" in operator.do("bootstrap", "staging")
     world = operator.project.world()
     assert world["triggers"] == {
         JOB: {
@@ -96,13 +102,9 @@ def test_the_scheduler_starts_the_job_daily_as_an_account_that_may_do_nothing_el
 
 
 def test_a_daily_job_that_somebody_paused_is_seen_and_goes_on(operator: Operator) -> None:
-    operator.do("staging", "--all")
-    operator.do("bootstrap", "staging")
-    triggers = operator.project.world()["triggers"]
-    triggers[JOB]["state"] = "PAUSED"
-    operator.project.change(triggers=triggers)
-    assert f"MISSING  {JOB} is started daily: paused" in operator.run("doctor", "staging").stdout
-    operator.do("bootstrap", "staging")
+    operator.do("staging", "stream")
+    operator.project.change(triggers={JOB: {"name": JOB, "state": "PAUSED"}})
+    assert f"MISSING  {JOB} is started daily: paused" in operator.do("bootstrap", "staging")
     assert operator.project.world()["triggers"][JOB]["state"] == "ENABLED"
 
 
@@ -219,10 +221,11 @@ def evaluated(operator: Operator, then: str) -> subprocess.CompletedProcess[str]
 
 def test_a_shell_gets_the_very_settings_that_the_service_is_deployed_with(operator: Operator) -> None:
     secrets = {name: secret["versions"][0] for name, secret in operator.project.world()["secrets"].items()}
-    shown = operator.do("settings", "staging")
+    with operator.checkout.saying('SET_OIDC_ISSUERS=[{"firebase": "it\'s $HOME"}]', "SET_CORS_ORIGINS=https://a/?b="):
+        shown = operator.do("settings", "staging")
+        got = dict(line.partition("=")[::2] for line in evaluated(operator, SHOW_ALL).stdout.splitlines())
+        words = printed(operator, "run", "deploy")
     assert not any(value in shown for value in secrets.values())
-    got = dict(line.partition("=")[::2] for line in evaluated(operator, SHOW_ALL).stdout.splitlines())
-    words = printed(operator, "run", "deploy")
     wanted = {name: value for name, value in settings_of(words).items() if name != "THREADS"}
     assert {name: got.get(name) for name in wanted} == wanted
     kept = ("TOKEN_KEYS", "LOG_KEY", "AUDIT_KEY")
@@ -243,6 +246,7 @@ def test_where_a_secret_cannot_be_read_the_shell_does_not_get_to_know_the_store(
 def test_a_project_in_which_nothing_was_enabled_yet_is_looked_at_and_not_stumbled_over(newcomer: Operator) -> None:
     said = newcomer.run("doctor", "staging", "--project", "p1")
     assert "MISSING  APIs" in said.stdout
+    assert f"later    who starts {JOB} daily" in said.stdout
     assert "missing: the commands above mend it" in said.stderr
 
 
