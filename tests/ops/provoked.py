@@ -151,6 +151,7 @@ def provoke() -> Provoked:
         _lose_the_store(third)
         provoked.lines["lost store"] = third.new_lines()
         provoked.lines["misconfigured"] = _misconfigured({**environ, "READ_TTL_S": "soon"}, folder / "bad.log")
+        provoked.lines["misconfigured stream"] = _misconfigured_stream({**environ, "CARDATA_STREAM_URL": "nonsense"})
         provoked.lines["keep alive"] = _keep_alive(
             {**environ, "DOCUMENTS_URL": f"sqlite:///{folder}/links.db", "CARDATA_AUTH_ORIGIN": maker.origin}
         )
@@ -175,7 +176,7 @@ def _slow(stage: Stage) -> None:
     account = stage.link("user-2@example.com")
     assert stage.post(action="status", account=account, vin=VINS[0]).status_code == 200
     stage.maker.settings(latency_ms=550)
-    for _ in range(4):
+    for _ in range(6):
         assert stage.post(action="status", account=account, vin=VINS[0], fresh=True).status_code == 200
     stage.maker.settings(latency_ms=0)
 
@@ -277,6 +278,13 @@ def _misconfigured(environ: Mapping[str, str], log: Path) -> list[str]:
     with Server("misconfigured", command, environ=environ, cwd=ROOT, log=log) as server:
         server.wait_until_answers(f"http://127.0.0.1:{port}/health")
     return log.read_text(encoding="utf-8").splitlines()
+
+
+def _misconfigured_stream(environ: Mapping[str, str]) -> list[str]:
+    worker = [sys.executable, "-m", "functions.providers.cardata.stream"]
+    done = subprocess.run(worker, env=environ, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 2, done.stderr
+    return done.stderr.splitlines()
 
 
 @contextmanager

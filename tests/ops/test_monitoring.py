@@ -14,12 +14,12 @@ import yaml
 from filelock import FileLock
 from google.cloud.logging_v2.types import LogMetric
 from google.cloud.monitoring_dashboard_v1.types import Dashboard
-from google.cloud.monitoring_v3.types import AlertPolicy, Service, ServiceLevelObjective
+from google.cloud.monitoring_v3.types import AlertPolicy, Service, ServiceLevelObjective, UptimeCheckConfig
 
 from functions.actions.catalogue import CATALOGUE
 from functions.actions.spec import Kind, Target
-from ops.monitoring import render
 from ops.monitoring.definitions import FOLDER, load, read
+from ops.monitoring.things import things
 from tests.ops.provoked import Provoked, provoke
 from tests.support import promql
 from tests.support.cloud_monitoring import Monitoring, parse_filter
@@ -30,9 +30,12 @@ VALUES = {
     "PROJECT": "a-project",
     "ENVIRONMENT": "production",
     "SERVICE": "draiv-bmw",
+    "HEALTH_SERVICE": "draiv-health",
+    "STREAM_SERVICE": "draiv-stream",
+    "REGION": "europe-west1",
     "CHANNEL": "projects/a-project/notificationChannels/1",
 }
-METRICS, ALERTS, SLOS = (load(kind, VALUES) for kind in ("metrics", "alerts", "slos"))
+METRICS, ALERTS, SLOS, UPTIME = (load(kind, VALUES) for kind in ("metrics", "alerts", "slos", "uptime"))
 DASHBOARD = read(FOLDER / "dashboard.json", VALUES)
 GRAFANA = json.loads((FOLDER / "grafana" / "draiv.json").read_text())
 RULES = yaml.safe_load((FOLDER / "prometheus" / "rules.yml").read_text())
@@ -56,8 +59,18 @@ PROVOKED_BY = {
     "stream-troubles": "stream",
 }
 """What is done to the service for each alert."""
-PLATFORMS_OWN = {"platform-errors"}
+PLATFORMS_OWN = {"platform-errors", "unreachable"}
 """Made of the platform's own metrics, which nothing that runs here emits."""
+ABSENCES = {"no-requests": "nothing", "keep-alive-missing": "healthy"}
+"""Alerts on what is not there, and a day on which it is not."""
+BY_COUNT = (
+    "availability-fast-burn",
+    "availability-slow-burn",
+    "latency-fast-burn",
+    "latency-slow-burn",
+    "revision-worse",
+)
+"""Alerts on shares, which a single request must not ring."""
 READS = {row.name for row in CATALOGUE if row.kind is Kind.READ and row.target is not Target.NOTHING}
 
 
@@ -96,6 +109,7 @@ RECORDED = {rule["record"] for rule in rules() if "record" in rule}
         *[pytest.param(LogMetric, name, body, id=f"metrics-{name}") for name, body in METRICS.items()],
         *[pytest.param(AlertPolicy, name, body, id=f"alerts-{name}") for name, body in ALERTS.items()],
         *[pytest.param(ServiceLevelObjective, name, body, id=f"slos-{name}") for name, body in SLOS.items()],
+        *[pytest.param(UptimeCheckConfig, name, body, id=f"uptime-{name}") for name, body in UPTIME.items()],
         pytest.param(Dashboard, "dashboard", DASHBOARD, id="dashboard"),
         pytest.param(Service, "service", read(FOLDER / "service.json", VALUES), id="service"),
     ],
@@ -111,7 +125,7 @@ def test_a_field_that_google_does_not_know_would_be_noticed() -> None:
 
 
 def test_every_alert_is_provoked() -> None:
-    assert set(PROVOKED_BY) | PLATFORMS_OWN == set(ALERTS)
+    assert set(PROVOKED_BY) | PLATFORMS_OWN | set(ABSENCES) == set(ALERTS)
 
 
 @pytest.mark.parametrize("name", sorted(PROVOKED_BY))
@@ -120,6 +134,39 @@ def test_an_alert_fires_when_what_it_is_about_happens_and_not_on_a_good_day(name
     good = Monitoring(METRICS, SLOS, entries(provoked.lines["healthy"]))
     assert bad.fires(ALERTS[name])
     assert not good.fires(ALERTS[name])
+
+
+@pytest.mark.parametrize("name", sorted(ABSENCES))
+def test_an_alert_on_what_is_missing_fires_when_it_is_and_not_when_it_is_there(name: str, provoked: Provoked) -> None:
+    without = entries(provoked.lines.get(ABSENCES[name], ()))
+    there = entries(provoked.lines["healthy"]) + entries(provoked.lines["keep alive"], kind="cloud_run_job")
+    assert Monitoring(METRICS, SLOS, without).fires(ALERTS[name])
+    assert not Monitoring(METRICS, SLOS, there).fires(ALERTS[name])
+
+
+@pytest.mark.parametrize("name", BY_COUNT)
+def test_a_share_of_one_request_rings_nothing(name: str, provoked: Provoked) -> None:
+    said = entries(provoked.lines[PROVOKED_BY[name]])
+    is_bad = 'jsonPayload.outcome="failed"' if PROVOKED_BY[name] == "failing" else "jsonPayload.duration_ms>500"
+    bad = [entry for entry in said if matches(f'jsonPayload.message="request" AND {is_bad}', entry)]
+    assert len(bad) > 5
+    assert Monitoring(METRICS, SLOS, bad).fires(ALERTS[name])
+    assert not Monitoring(METRICS, SLOS, bad[:5]).fires(ALERTS[name])
+
+
+def test_a_stream_worker_that_cannot_begin_rings(provoked: Provoked) -> None:
+    said = entries(provoked.lines["misconfigured stream"], "draiv-stream")
+    assert Monitoring(METRICS, SLOS, said).fires(ALERTS["misconfigured"])
+
+
+def test_the_check_from_outside_asks_the_service_that_the_alert_is_about() -> None:
+    check = UPTIME["health"]
+    assert check["monitoredResource"]["labels"]["service_name"] == VALUES["SERVICE"]
+    (condition,) = ALERTS["unreachable"]["conditions"]
+    assert f'resource.labels.service_name="{VALUES["SERVICE"]}"' in condition["conditionThreshold"]["filter"]
+    # Each place asks once within what is looked at.
+    period_s = int(condition["conditionThreshold"]["aggregations"][0]["alignmentPeriod"].rstrip("s"))
+    assert period_s >= 2 * int(check["period"].rstrip("s"))
 
 
 def test_staging_does_not_ring_productions_alerts(provoked: Provoked) -> None:
@@ -136,8 +183,9 @@ def test_staging_does_not_ring_productions_alerts(provoked: Provoked) -> None:
 def test_an_alert_on_the_platforms_metrics_names_ones_that_it_has(name: str) -> None:
     for condition in ALERTS[name]["conditions"]:
         threshold = condition["conditionThreshold"]
-        assert parse_filter(METRICS, threshold["filter"]).is_platforms
-        assert parse_filter(METRICS, threshold["denominatorFilter"]).is_platforms
+        for side in ("filter", "denominatorFilter"):
+            if side in threshold:
+                assert parse_filter(METRICS, threshold[side]).is_platforms
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
@@ -154,6 +202,8 @@ def test_each_label_of_a_metric_is_really_there(name: str, provoked: Provoked) -
 def test_every_word_that_a_filter_waits_for_is_said(provoked: Provoked) -> None:
     """One name of several in a filter could be wrong, and the others would still match."""
     said = entries(provoked.all_lines)
+    said += entries(provoked.lines["misconfigured"], VALUES["HEALTH_SERVICE"])
+    said += entries(provoked.lines["misconfigured stream"], VALUES["STREAM_SERVICE"])
     unsaid = set()
     # A car's picture and the like are read nowhere here; the actions are held against the catalogue.
     exempt = {f"jsonPayload.action={action}" for action in READS} | {"jsonPayload.message=link_has_ended"}
@@ -204,6 +254,13 @@ def test_a_query_for_what_there_is_not_would_be_noticed(scrape: promql.Series) -
     assert promql.problems('draiv_breaker_state{state="opened"}', scrape)
     assert promql.problems('draiv_breaker_state{state!="shut"}', scrape)
     assert promql.problems("sum by (verb) (draiv_requests_total)", scrape) == ["no label verb"]
+
+
+def test_the_composed_prometheus_loads_the_rules() -> None:
+    composed = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    mounts = dict(one.removesuffix(":ro").split(":") for one in composed["services"]["prometheus"]["volumes"])
+    (loaded,) = yaml.safe_load((ROOT / "ops/docker/compose/prometheus.yml").read_text())["rule_files"]
+    assert mounts["./ops/monitoring/prometheus/rules.yml"] == loaded
 
 
 def test_grafanas_panels_have_their_own_ids_and_places_and_the_data_source_of_the_compose_file() -> None:
@@ -259,6 +316,16 @@ def test_what_a_runbook_searches_the_logs_for_is_said_there(page: Path, provoked
             assert of_the_platform or any(field(entry, name) is not None for entry in found), (filter_, name)
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "runbooks").glob("*.md")), ids=lambda page: page.stem)
+def test_a_runbook_asks_the_service_only_in_the_way_that_its_door_lets_in(page: Path) -> None:
+    shared = (ROOT / "docs" / "runbooks" / "README.md").read_text()
+    (helper,) = re.findall(r"^ask\(\) \{.*X-Serverless-Authorization: Bearer \$\(.*\}$", shared, re.MULTILINE)
+    text = page.read_text().replace(helper, "")
+    assert "curl" not in text
+    for name in re.findall(r"\$\{?([A-Z_]*URL)\b", text):
+        assert re.search(rf"^{name}=", shared, re.MULTILINE), name
+
+
 def test_each_alert_can_be_told_from_the_others() -> None:
     assert len({policy["displayName"] for policy in ALERTS.values()}) == len(ALERTS)
 
@@ -299,27 +366,9 @@ def test_filters_compare_as_cloud_logging_does() -> None:
     assert matches('textPayload="no JSON"', entries(["no JSON"])[0])
 
 
-def test_everything_is_filled_in_and_installed_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--project", "a-project", "--environment", "staging", "--channel", VALUES["CHANNEL"]]
-    assert render.main([*arguments, str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    written = sorted(tmp_path.rglob("*.json"))
-    assert len(written) == len(METRICS) + len(ALERTS) + len(SLOS) + 2
-    for path in written:
-        text = path.read_text()
-        assert "${" not in text
-        assert "production" not in text or path.parent.name == "metrics"
-        assert sum(str(path) in line for line in lines) == 1, path
-    assert any("draiv-bmw-staging" in path.read_text() for path in written)
-    kinds = [
-        re.search(r"(logging metrics|services\?|serviceLevelObjectives\?|policies|dashboards)", one) for one in lines
-    ]
-    order = [found[1] for found in kinds if found]
-    assert order == sorted(
-        order, key=["logging metrics", "services?", "serviceLevelObjectives?", "policies", "dashboards"].index
-    )
-    checked = subprocess.run(["bash", "-n"], input="\n".join(lines), text=True, capture_output=True, check=False)
-    assert checked.returncode == 0, checked.stderr
+def test_metrics_come_before_what_is_made_of_them_and_slos_before_their_alerts() -> None:
+    kinds = [thing.kind for thing in things(VALUES)]
+    assert kinds == sorted(kinds, key=["metric", "service", "SLO", "uptime check", "alert", "dashboard"].index)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on this machine")

@@ -17,6 +17,7 @@ _BURN = re.compile(r'select_slo_burn_rate\("projects/[^/"]+/services/[^/"]+/serv
 
 PLATFORM: Mapping[str, frozenset[str]] = {
     "run.googleapis.com/request_count": frozenset({"response_code", "response_code_class"}),
+    "monitoring.googleapis.com/uptime_check/check_passed": frozenset({"check_id", "checker_location"}),
     "run.googleapis.com/container/instance_count": frozenset({"state"}),
     "run.googleapis.com/container/memory/utilizations": frozenset({"container_name"}),
     "run.googleapis.com/container/cpu/utilizations": frozenset({"container_name"}),
@@ -128,7 +129,7 @@ class Monitoring:
         )
 
     def fires(self, policy: Mapping[str, Any]) -> bool:
-        """Whether the alert fires."""
+        """Whether the alert fires. An absence is met where there is nothing, which there was before."""
         if policy["combiner"] != "AND":
             raise ValueError("only AND is known here")
         return all(self._met(condition) for condition in policy["conditions"])
@@ -150,6 +151,10 @@ class Monitoring:
         if "conditionMatchedLog" in condition:
             filter_ = condition["conditionMatchedLog"]["filter"]
             return any(matches(filter_, entry) for entry in self._entries)
+        if "conditionAbsent" in condition:
+            absent = condition["conditionAbsent"]
+            (aggregation,) = absent["aggregations"]
+            return not self._groups(absent["filter"], aggregation)
         threshold = condition["conditionThreshold"]
         if threshold["comparison"] != "COMPARISON_GT":
             raise ValueError("only COMPARISON_GT is known here")

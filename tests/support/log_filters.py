@@ -30,14 +30,16 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def entries(lines: Iterable[str], service_name: str = "draiv-bmw") -> list[dict[str, Any]]:
+def entries(
+    lines: Iterable[str], service_name: str = "draiv-bmw", kind: str = "cloud_run_revision"
+) -> list[dict[str, Any]]:
     """The entries that Cloud Run's logging agent makes of JSON lines on stdout; other lines become plain text."""
-    return [_entry(line, service_name) for line in lines if line.strip()]
+    return [_entry(line, service_name, kind) for line in lines if line.strip()]
 
 
-def _entry(line: str, service_name: str) -> dict[str, Any]:
+def _entry(line: str, service_name: str, kind: str) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "resource": {"type": "cloud_run_revision", "labels": {"service_name": service_name}},
+        "resource": {"type": kind, "labels": {"service_name": service_name}},
         "severity": "DEFAULT",
     }
     try:
