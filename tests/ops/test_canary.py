@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from common.clock import SystemClock
@@ -288,6 +289,24 @@ def test_probes_ask_both_revisions_and_count_how_each_answered(stack: Stack, wit
         probes.send()
         probes.wait()
         assert probes.counts() == {"well": Probed(2), "ill": Probed(2, 2), "gone": Probed(2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "body", "is_well"),
+    [
+        (None, 401, '{"error": {"code": "CALLER_UNAUTHENTICATED"}}', True),
+        (None, 401, '{"error": {"code": "INTERNAL_ERROR"}}', False),
+        (None, 403, '{"error": {"code": "CALLER_UNAUTHENTICATED"}}', False),
+        (None, 401, "<html>", False),
+        (None, 401, "[]", False),
+        ("k", 200, '{"success": true, "result": {"actions": [{}]}}', True),
+        ("k", 200, '{"success": true, "result": {"actions": []}}', False),
+        ("k", 200, '{"success": false, "result": {"actions": [{}]}}', False),
+        ("k", 401, '{"error": {"code": "CALLER_UNAUTHENTICATED"}}', False),
+    ],
+)
+def test_only_the_contracts_own_answer_is_a_good_one(key: str | None, status: int, body: str, is_well: bool) -> None:
+    assert Question(key).is_answered_well(httpx.Response(status, text=body)) is is_well
 
 
 def test_the_canarys_key_is_shown_to_no_gcloud_and_in_no_text(stack: Stack, scene: Scene) -> None:
