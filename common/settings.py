@@ -116,6 +116,18 @@ class Settings(BaseSettings):
         ge=0,
         description="How long after its execution a command's effect is looked for in the car's data, seconds.",
     )
+    threads: int | None = Field(
+        None,
+        gt=0,
+        description="Threads that serve requests. The server itself reads it, too, and without it starts four a "
+        "processor.",
+    )
+    max_waiters: int | None = Field(
+        None,
+        ge=0,
+        description="Most requests of an instance that may wait for a command's outcome (`wait_s`) at a time, half of "
+        "them one caller's; others are answered at once. Default: half of the threads.",
+    )
     require_idempotency_key: bool = Field(False, description="Refuse commands that come without an Idempotency-Key.")
     confirm_commands: Annotated[tuple[Literal["unlock", "horn"], ...], NoDecode] = Field(
         (), description="Commands that need a one-time code from a dry run, comma-separated: `unlock`, `horn`."

@@ -206,6 +206,7 @@ def build(
             vehicles=vehicles,
             clock=clock,
             times=CommandTimes(settings.poll_interval_s, settings.confirm_window_s),
+            waiters=assembly.waiters(settings),
         ),
         claims=IdempotencyClaims(documents, clock),
         slots=slots,

@@ -1,5 +1,6 @@
 """Parts of a worker that the settings choose: each imported only where it is chosen."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from functions.peers import SharedSnapshots
 from functions.storage import AccountKeys
 from functions.telemetry import Telemetry
 from functions.upstream import BreakerKey
+from functions.waiters import Waiters
 
 if TYPE_CHECKING:
     from common.ratelimit_redis import RedisLimits
@@ -54,6 +56,13 @@ def limits(settings: Settings, clock: Clock, counters: "RedisLimits | None") -> 
     """The limits that the settings name."""
     policy = LimitPolicy(**{field.name: getattr(settings, f"limit_{field.name}") for field in fields(LimitPolicy)})
     return RequestLimits(policy, FixedLimiter(clock, counters), MovingLimiter(clock, counters))
+
+
+def waiters(settings: Settings) -> Waiters:
+    """Places to wait in: half of the server's threads, unless the settings say how many."""
+    # What functions-framework starts where it is not told.
+    threads = settings.threads or 4 * (os.cpu_count() or 1)
+    return Waiters(threads // 2 if settings.max_waiters is None else settings.max_waiters)
 
 
 def snapshot_share(

@@ -19,6 +19,7 @@ from functions.providers.registry import Providers
 from functions.snapshot import Location
 from functions.upstream import Upstream
 from functions.vehicles import Freshness, VehicleManager
+from functions.waiters import Waiters
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ FORGOTTEN_AFTER_S = 600.0
 _CONFIRM_EVERY_S = 5.0
 _LAST_QUESTION_S = 3.0
 _FORGOTTEN_NOTE = "The maker never said how it ended. It is never sent again; look at the car's state."
+_NO_PLACE_NOTE = "Too many requests are waiting already, so this one does not: ask again with `command_status`."
 _SENDING_GRACE_S = 60.0
 """A record that is still being sent this long after it expired belongs to a process that is gone."""
 
@@ -61,6 +63,7 @@ class CommandOutcomes:
         vehicles: VehicleManager,
         clock: Clock,
         times: CommandTimes,
+        waiters: Waiters,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._providers = providers
@@ -69,6 +72,7 @@ class CommandOutcomes:
         self._vehicles = vehicles
         self._clock = clock
         self._times = times
+        self._waiters = waiters
         self._sleep = sleep
         self._asked_s: OrderedDict[str, float] = OrderedDict()
         """When the maker was last asked on behalf of who wants to know how a command stands, by command."""
@@ -81,7 +85,15 @@ class CommandOutcomes:
         return provider.commands
 
     async def wait(self, link: Link, vehicle: Vehicle, record: Record, wait_s: float) -> Record:
-        """Follow a record until it is final or ``wait_s`` are over."""
+        """Follow a record until it is final or ``wait_s`` are over; not at all, and saying so, where too many wait."""
+        if record.is_final or wait_s <= 0:
+            return record
+        with self._waiters.place(link.principal) as has_place:
+            if not has_place:
+                return replace(record, note=_NO_PLACE_NOTE)
+            return await self._follow(link, vehicle, record, wait_s)
+
+    async def _follow(self, link: Link, vehicle: Vehicle, record: Record, wait_s: float) -> Record:
         until = self._clock.monotonic() + wait_s
         while not record.is_final:
             left_s = until - self._clock.monotonic()

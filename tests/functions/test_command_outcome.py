@@ -17,10 +17,10 @@ from functions.command_outcome import FORGOTTEN_AFTER_S
 from functions.command_record import Record
 from functions.providers.port import Outcome, Progress, Receipt
 from functions.snapshot import Location
-from tests.support.driver import Driver
+from tests.support.driver import Driver, drive
 from tests.support.fake_provider import FakeMaker
 from tests.support.tapped_documents import TappedDocuments, When, failing
-from tests.support.world import COMMAND_TTL_S, STRANGER, TIMES
+from tests.support.world import COMMAND_TTL_S, STRANGER, TIMES, build_world
 
 POLL_S = TIMES.poll_interval_s
 
@@ -400,3 +400,33 @@ async def test_waiting_for_a_command_that_another_request_is_sending_sees_how_it
     assert (sent.deduplicated, repeated.deduplicated) == (False, True)
     assert (sent.record.id, repeated.record.state) == (repeated.record.id, "confirmed")
     assert maker.calls["send"] == 1
+
+
+# --- who may wait -----------------------------------------------------------------------------------------------------
+
+
+async def test_who_finds_no_place_to_wait_in_is_answered_at_once_and_told(
+    tapped: TappedDocuments, clock: ManualClock, maker: FakeMaker
+) -> None:
+    driver = await drive(build_world(tapped, clock, maker, max_waiters=2))
+    sent = await driver.send()
+    asking, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow_the_second_time() -> None:
+        if maker.calls["poll"] == 2:
+            asking.set()
+            await answer.wait()
+
+    maker.then("poll", *[Progress(Outcome.PENDING) for _ in range(3)])
+    maker.before["poll"] = slow_the_second_time
+    waiting = asyncio.create_task(driver.status(sent, wait_s=50))
+    await asking.wait()
+    slept = len(driver.world.slept_s)
+    turned_away = await driver.status(sent, wait_s=50)
+    assert len(driver.world.slept_s) == slept
+    assert (turned_away.is_final, "command_status" in (turned_away.note or "")) == (False, True)
+    assert turned_away.result()["note"] == turned_away.note
+    answer.set()
+    assert (await waiting).state == "confirmed"
+    # What was said to one is not on record.
+    assert (await driver.status(sent)).note is None

@@ -77,6 +77,33 @@ def connect(client: httpx.Client) -> str:
     return account
 
 
+def test_whoever_waits_for_commands_leaves_threads_for_the_others(
+    environ: dict[str, str], tmp_path: Path, sandbox: RunningSandbox
+) -> None:
+    sandbox.fault(match={"path": "door-lock"}, fault="event", outcome="never")
+    with serving("bmw_api", tmp_path / "log", **environ | {"THREADS": "8"}) as (client, _process):
+        account = connect(client)
+        sent = client.post("/", json={"action": "lock", "account": account}).json()["result"]
+        client.post("/", json={"action": "status", "account": account})
+        status = {"action": "command_status", "params": {"command_id": sent["command_id"]}, "wait_s": 8}
+        notes: list[str | None] = []
+        askers = [
+            threading.Thread(target=lambda: notes.append(client.post("/", json=status).json()["result"]["note"]))
+            for _ in range(16)
+        ]
+        for asker in askers:
+            asker.start()
+        while len(notes) < 14:
+            next(asker for asker in askers if asker.is_alive()).join(0.02)
+        # Two wait: a half of a half of the threads, for this is one caller.
+        assert client.post("/", json={"action": "fuel", "account": account}).json()["meta"]["cached"] is True
+        assert sum(asker.is_alive() for asker in askers) == 2
+        for asker in askers:
+            asker.join()
+    assert [note for note in notes if note is None] == [None, None]
+    assert all("waiting already" in note for note in notes if note is not None)
+
+
 def test_the_api_is_served_by_the_ordinary_command_line(environ: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     with serving("bmw_api", log, **environ) as (client, _process):

@@ -39,6 +39,7 @@ from functions.tokens import TokenKeeper, TokenSet
 from functions.upstream import BreakerKey, Upstream
 from functions.vehicle_names import VehicleNames
 from functions.vehicles import VehicleList, VehicleManager
+from functions.waiters import Waiters
 from tests.support.fake_provider import PASSWORD, USERNAME, FakeMaker
 
 ME = "issuer|me"
@@ -119,6 +120,7 @@ def build_world(
     confirm: frozenset[str] = frozenset(),
     caps_per_hour: Mapping[Capped, int] | None = None,
     limits: LimitPolicy | None = None,
+    max_waiters: int = 100,
 ) -> World:
     """An instance. Two on one store and one maker stand for two instances of a deployment."""
     maker = maker or FakeMaker(clock)
@@ -194,6 +196,7 @@ def build_world(
         vehicles=vehicles,
         clock=clock,
         times=TIMES,
+        waiters=Waiters(max_waiters),
         sleep=sleep,
     )
     commands = CommandManager(
