@@ -51,6 +51,6 @@ def test_a_service_without_a_cache_fails_the_tour_where_it_expects_one() -> None
 
 
 def test_a_service_that_does_not_start_fails_the_tour_with_the_reason() -> None:
-    toured = demo(THREADS="many")
+    toured = demo(WORKERS="many")
     assert toured.returncode == 1
     assert "The API ended with status" in toured.stderr

@@ -120,7 +120,7 @@ def test_a_service_that_does_not_start_is_reported_with_the_reason(tmp_path: Pat
     ran = subprocess.run(
         [sys.executable, "-m", "ops.run", "--state-dir", str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "PORT": str(free_port()), "THREADS": "many"},
+        env={**os.environ, "PORT": str(free_port()), "WORKERS": "many"},
         capture_output=True,
         text=True,
         check=False,
