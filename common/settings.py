@@ -1,8 +1,8 @@
 """What a deployment can set, read once from the environment and never at import.
 
 A staging entry point may run beside a production one in the same environment: for it, ``STAGING_X`` is read before
-``X``. Unknown variables are ignored; a bad value stops the service from starting, with the variable's name and without
-its value.
+``X``, and what leads to what is stored has to be its own. Unknown variables are ignored; a bad value stops the service
+from starting, with the variable's name and without its value.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,8 @@ VERSION = "0.1.0"
 
 Environment = Literal["development", "staging", "production"]
 _STAGING_PREFIX = "STAGING_"
+_NEVER_SHARED = ("documents_url", "keys_url", "token_keys", "audit_key")
+"""A rehearsal that renews production's tokens ends its links; one that has its keys can read what it stores."""
 
 
 class Settings(BaseSettings):
@@ -223,7 +225,7 @@ class SettingsError(Exception):
 def load(environ: Mapping[str, str], environment: Environment | None = None) -> Settings:
     """Settings from ``environ``; ``environment`` overrides ``ENVIRONMENT`` and, for staging, prefers ``STAGING_*``.
 
-    Raises SettingsError.
+    Raises SettingsError, also where staging would use the store or the keys of another environment's entry point.
     """
     chosen = environment or environ.get("ENVIRONMENT")
     variables = {name: name.upper() for name in Settings.model_fields}
@@ -234,10 +236,21 @@ def load(environ: Mapping[str, str], environment: Environment | None = None) -> 
     if chosen is not None:
         values["environment"] = chosen
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as bad:
         problems = "; ".join(
             f"{variables[str(error['loc'][0])]}: {error['msg']}" if error["loc"] else error["msg"]
             for error in bad.errors()
         )
         raise SettingsError(problems) from None
+    if chosen == "staging" and environ.get("ENVIRONMENT") != "staging" and settings.callers:
+        # Nobody is let in without callers, and the default place is everybody's.
+        shared = [
+            variables[name].upper()
+            for name in _NEVER_SHARED
+            if variables[name] == name.upper() and (name == "documents_url" or environ.get(name.upper()))
+        ]
+        if shared:
+            needed = ", ".join(_STAGING_PREFIX + variable for variable in shared)
+            raise SettingsError(f"{needed}: staging must not share these with another environment, so set its own")
+    return settings

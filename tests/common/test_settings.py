@@ -69,6 +69,47 @@ def test_staging_reads_its_own_variables_first(how: dict[str, object]) -> None:
     assert (settings.read_ttl_s, settings.command_ttl_s, settings.log_key) == (2, 3, "own")
 
 
+PRODUCTION = {
+    "CALLERS": "api_keys",
+    "DOCUMENTS_URL": "gs://production/p",
+    "KEYS_URL": "gs://production-keys",
+    "TOKEN_KEYS": "production",
+    "AUDIT_KEY": "production" * 4,
+}
+OWN = {
+    "STAGING_DOCUMENTS_URL": "gs://staging/p",
+    "STAGING_KEYS_URL": "gs://staging-keys",
+    "STAGING_TOKEN_KEYS": "staging",
+    "STAGING_AUDIT_KEY": "staging" * 5,
+}
+
+
+@pytest.mark.parametrize("around", [{}, {"ENVIRONMENT": "production"}, {"ENVIRONMENT": "development"}])
+@pytest.mark.parametrize("missing", sorted(OWN))
+def test_staging_beside_another_entry_point_shares_neither_store_nor_keys_with_it(
+    around: dict[str, str], missing: str
+) -> None:
+    own = {name: value for name, value in OWN.items() if name != missing}
+    with pytest.raises(SettingsError, match=rf"^{missing}: ") as refused:
+        load({**PRODUCTION, **own, **around}, "staging")
+    assert "gs://" not in str(refused.value)
+    settings = load({**PRODUCTION, **OWN, **around}, "staging")
+    assert (settings.documents_url, settings.keys_url) == ("gs://staging/p", "gs://staging-keys")
+    assert (settings.token_keys, settings.audit_key) == ("staging", "staging" * 5)
+
+
+def test_staging_needs_a_store_of_its_own_even_where_nobody_names_one() -> None:
+    environ = {"STAGING_CALLERS": "api_keys", "STAGING_TOKEN_KEYS": "staging"}
+    with pytest.raises(SettingsError, match=r"^STAGING_DOCUMENTS_URL: "):
+        load(environ, "staging")
+    assert load({**environ, "STAGING_DOCUMENTS_URL": "sqlite:///staging.db"}, "staging").audit_key is None
+
+
+def test_an_environment_that_is_staging_needs_no_prefixes() -> None:
+    assert load({**PRODUCTION, "ENVIRONMENT": "staging"}, "staging").documents_url == "gs://production/p"
+    assert load({**PRODUCTION, "ENVIRONMENT": "staging"}).documents_url == "gs://production/p"
+
+
 def test_production_never_reads_stagings_variables() -> None:
     settings = load({"STAGING_READ_TTL_S": "2", "STAGING_CALLERS": "open", "STAGING_ENVIRONMENT": "staging"})
     assert settings == Settings()

@@ -129,7 +129,13 @@ def test_the_api_is_served_by_the_ordinary_command_line(environ: dict[str, str],
 
 
 def test_staging_says_so_and_prefers_its_own_settings(environ: dict[str, str], tmp_path: Path) -> None:
-    environ |= {"ENVIRONMENT": "production", "CALLERS": "", "STAGING_CALLERS": "api_keys"}
+    environ |= {
+        "ENVIRONMENT": "production",
+        "CALLERS": "",
+        "STAGING_CALLERS": "api_keys",
+        "STAGING_DOCUMENTS_URL": f"sqlite:///{tmp_path}/staging.db",
+        "STAGING_TOKEN_KEYS": MASTER_KEY,
+    }
     key = issued_key(environ, "staging")
     with serving("bmw_api_staging", tmp_path / "log", **environ) as (client, _process):
         answered = client.post("/", json={"action": "actions"}, headers={"x-api-key": key})
