@@ -158,8 +158,8 @@ def configuration_page() -> str:
 _CONFIGURATION_INTRODUCTION = """\
 Settings are environment variables, read once when the first request arrives. A value that cannot be used stops the
 service from answering anything but an error, and the log names the variable (never its value). `bmw_api_staging` reads
-`STAGING_X` before `X`, so that both entry points can share one environment. There it needs a `STAGING_DOCUMENTS_URL`, and
-a `KEYS_URL`, `TOKEN_KEYS` and `AUDIT_KEY` of its own where these are set: it does not start with another's.
+`STAGING_X` before `X`, so that both entry points can share one environment. There it needs a `STAGING_DOCUMENTS_URL`,
+and a `KEYS_URL`, `TOKEN_KEYS` and `AUDIT_KEY` of its own where these are set: it does not start with another's.
 """
 
 
