@@ -199,7 +199,7 @@ def main(environ: Mapping[str, str]) -> int:
         settings, stream = load(environ), load_stream(environ)
         asyncio.run(serve(settings, stream))
     except SettingsError as bad:
-        # There is no logger yet. The text names variables and never values, so it may be logged as it is.
+        # There is no logger yet. The text names a variable, a file or a port, so it may be logged as it is.
         line = {"severity": "CRITICAL", "message": "misconfigured", "problem": str(bad)}
         sys.stderr.write(f"{orjson.dumps(line).decode()}\n")
         return 2
