@@ -1,7 +1,8 @@
 """What holds and renews tokens in the measurements: the service's own classes, in as many processes as are wanted.
 
 Run as a program it is one of several instances: it waits for a line on standard input, lets all its callers go at
-once, and prints for each the access token that it got.
+once, and prints for each the access token that it got. Its clock may be ahead: a lease that another one holds has
+ended then.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from functions.providers.mybmw.failures import Stage, translated
 from functions.providers.mybmw.session import LoginAttempt, LoginRoute, bind
 from functions.providers.mybmw.transport import PooledTransport
 from functions.providers.port import Region
+from functions.providers.renewal import Trade
 from functions.storage import OF_ACCOUNTS, PLAIN
 from functions.tokens import TokenKeeper, TokenSet
 
@@ -65,9 +67,9 @@ class Store:
 class Maker:
     """The simulated maker, as the service asks it to renew tokens."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, *, timeout_s: float = 10.0) -> None:
         bind()
-        self._transport = PooledTransport(clock=SystemClock(), origin=origin)
+        self._transport = PooledTransport(clock=SystemClock(), origin=origin, timeout_s=timeout_s)
 
     async def refresh(self, old: TokenSet) -> TokenSet:
         """New tokens, which have ended already: the next one who asks must renew them again."""
@@ -75,14 +77,26 @@ class Maker:
         return TokenSet(fresh.access_token, fresh.refresh_token, ended(), fresh.extra)
 
     async def renew(self, old: TokenSet) -> TokenSet:
-        """New tokens. Raises InvalidGrant and what the provider raises."""
-        attempt = LoginAttempt(Region.REST_OF_WORLD, LoginRoute(self._transport, Stage.REFRESH))
-        with translated():
+        """New tokens. Raises InvalidGrant, RenewalInDoubt and what the provider raises."""
+        trade = Trade()
+        attempt = LoginAttempt(Region.REST_OF_WORLD, LoginRoute(self._transport, Stage.REFRESH, trade))
+        with trade.judged(), translated():
             return await attempt.refresh(old)
 
     async def close(self) -> None:
         """Close its connections."""
         await self._transport.shutdown()
+
+
+class AheadClock(SystemClock):
+    """The machine's clock, so many seconds ahead."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ahead = timedelta(seconds=seconds)
+
+    def utc(self) -> datetime:
+        """The wall clock, as this instance believes."""
+        return super().utc() + self._ahead
 
 
 def ended() -> datetime:
@@ -112,10 +126,36 @@ def be_killed(store: Store, account: str, told: Connection) -> None:
     asyncio.run(save_until_killed(store, account, told))
 
 
-async def _race(store: Store, origin: str, callers: int, accounts: list[str]) -> None:
+ASKED, ANSWERED, STORED = "asked", "answered", "stored"
+"""What a process tells that is killed while it rotates."""
+
+
+async def rotate_until_killed(store: Store, origin: str, account: str, told: Connection) -> None:
+    """Rotate one account's tokens again and again, and tell of each step."""
     maker = Maker(origin)
+
+    async def refresh(old: TokenSet) -> TokenSet:
+        told.send(ASKED)
+        fresh = await maker.refresh(old)
+        told.send(ANSWERED)
+        return fresh
+
     async with store.opened() as (documents, _):
         keeper = TokenKeeper(documents, SystemClock())
+        while True:
+            await keeper.usable(account, refresh)
+            told.send(STORED)
+
+
+def be_killed_rotating(store: Store, origin: str, account: str, told: Connection) -> None:
+    """The whole of a process that is killed."""
+    asyncio.run(rotate_until_killed(store, origin, account, told))
+
+
+async def _race(store: Store, origin: str, callers: int, ahead_s: float, accounts: list[str]) -> None:
+    maker = Maker(origin)
+    async with store.opened() as (documents, _):
+        keeper = TokenKeeper(documents, AheadClock(ahead_s))
         for account in accounts:  # the data keys, so that the race is for the tokens alone
             await keeper.health(account)
         print("ready", flush=True)
@@ -126,11 +166,11 @@ async def _race(store: Store, origin: str, callers: int, accounts: list[str]) ->
     await maker.close()
 
 
-def _main(origin: str, callers: int, accounts: list[str]) -> None:
+def _main(origin: str, callers: int, ahead_s: float, accounts: list[str]) -> None:
     environ = os.environ
     store = Store(environ["DOCUMENTS_URL"], environ["KEYS_URL"], environ["TOKEN_KEYS"], environ.get("GCS_ENDPOINT"))
-    asyncio.run(_race(store, origin, callers, accounts))
+    asyncio.run(_race(store, origin, callers, ahead_s, accounts))
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    _main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
