@@ -226,8 +226,8 @@ def test_a_car_is_read_afresh_twelve_times_an_hour_and_the_refusal_says_that_its
     assert me.read().meta["cached"] is True
     assert sandbox.stats()["requests_total"] == asked
     assert me.read(vin="WBA00000000DEMO02", fresh=True).status == 200
-    # Another caller's link to a car of the same VIN is another car.
-    assert other.read(vin=me.person.vins[0], fresh=True).status == 200
+    # It is one car and one battery, whoever has linked it.
+    assert refusal(other.read(vin=me.person.vins[0], fresh=True))[3] == "protects_12v_battery"
     clock.advance(AN_HOUR_S)
     assert me.read(fresh=True).status == 200
 
