@@ -93,11 +93,19 @@ async def _batch(services: Services, call: Call) -> Answer:
 
 
 def _lanes(parts: Sequence[BatchPart]) -> list[list[tuple[int, BatchPart]]]:
-    """What runs one after the other, in the order given: the parts of one vehicle. Different vehicles run at once."""
+    """What runs one after the other, in the order given: the parts of one vehicle. Different vehicles run at once.
+
+    A part that names no vehicle may mean any of its account's, or all: then the whole account's parts keep their order.
+    """
+
+    def owner(part: BatchPart) -> str:
+        return part.account or (part.email or "").strip().casefold()
+
+    whole = {owner(part) for part in parts if part.vin is None}
 
     def vehicle(numbered: tuple[int, BatchPart]) -> tuple[str, str]:
         part = numbered[1]
-        return part.account or part.email or "", (part.vin or "").upper()
+        return owner(part), "" if owner(part) in whole else (part.vin or "").upper()
 
     ordered = sorted(enumerate(parts), key=lambda numbered: (vehicle(numbered), numbered[0]))
     return [list(lane) for _, lane in groupby(ordered, key=vehicle)]

@@ -1,7 +1,10 @@
 """What the parts of a batch are asked as, with nobody behind them."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
+
+import pytest
 
 from common.callers import Caller
 from common.clock import ManualClock
@@ -9,7 +12,7 @@ from functions.actions.catalogue import find
 from functions.actions.spec import Call, Part
 from functions.contract import Envelope
 from tests.support.driver import Driver
-from tests.support.fake_provider import FIRST
+from tests.support.fake_provider import FIRST, SECOND
 from tests.support.world import caller
 
 ACCOUNT = "acc_" + "A" * 22
@@ -102,3 +105,31 @@ async def test_after_a_command_only_what_is_read_after_it_is_fresh(driver: Drive
             {"action": "fuel", "fresh": True},
         )
         assert asked[2].fresh
+
+
+@pytest.mark.parametrize(
+    "others", [{"vin": None}, {"vin": FIRST.lower()}, {"action": "disconnect", "vin": None}], ids=str
+)
+async def test_parts_that_may_mean_one_vehicle_keep_their_order(
+    driver: Driver, clock: ManualClock, others: dict[str, Any]
+) -> None:
+    begun: list[str] = []
+    finished: list[str] = []
+
+    async def serve(envelope: Envelope, _caller: Caller, _key: str | None) -> Part:
+        assert begun == finished
+        begun.append(envelope.action)
+        await asyncio.sleep(0)
+        finished.append(envelope.action)
+        return HELD
+
+    named = {"action": "unlock", "account": ACCOUNT, "vin": FIRST}
+    mixed = [
+        named,
+        {**named, **others},
+        {**named, "vin": SECOND, "action": "flash"} if others["vin"] is None else named,
+    ]
+    spec = find("batch")
+    params = spec.params.model_validate({"requests": mixed})
+    await spec.handler(driver.world.services, Call(Envelope(action="batch"), params, caller(), serve_part=serve))
+    assert begun == [str(part["action"]) for part in mixed]
