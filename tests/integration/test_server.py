@@ -152,6 +152,13 @@ def test_the_health_target_answers_health_at_its_root_and_commands_nothing(
         assert client.post("/", json={"action": "lock"}).status_code == 405
 
 
+def test_a_server_that_is_asked_to_end_closes_the_service_first(environ: dict[str, str], tmp_path: Path) -> None:
+    with serving("bmw_api", tmp_path / "log", **environ) as (client, _process):
+        connect(client)
+        assert (tmp_path / "documents.db-wal").exists()
+    assert not (tmp_path / "documents.db-wal").exists(), "SQLite removes it with the last connection"
+
+
 # At the request, and while the maker has the command; the scorecard kills at a hundred other moments.
 @pytest.mark.parametrize("delay_ms", [0, 100])
 def test_nothing_is_lost_when_the_process_is_killed_during_a_command(

@@ -63,10 +63,10 @@ class StreamApp:
 
     async def close(self) -> None:
         """Write the tokens that are not yet written, then release connections and files."""
+        await self.tokens.aclose()
         await self.bus.aclose()
         if self.shared is not None:
             await self.shared.aclose()
-        await self.tokens.aclose()
         await self.cardata.provider.close()
         await self.documents.aclose()
 
