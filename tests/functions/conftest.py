@@ -10,6 +10,7 @@ from common.stores.documents import Documents, open_documents
 from tests.support.driver import Driver, drive
 from tests.support.fake_provider import FakeMaker
 from tests.support.tapped_documents import TappedDocuments
+from tests.support.token_keeping import Kept, Maker, keeper_on
 from tests.support.world import World, build_world
 
 
@@ -55,3 +56,19 @@ async def driver(world: World) -> Driver:
 def second(tapped: TappedDocuments, clock: ManualClock, maker: FakeMaker, driver: Driver) -> Driver:
     """The same person at another instance."""
     return Driver(build_world(tapped, clock, maker), driver.link, driver.vehicle)
+
+
+@pytest.fixture
+def tokens_maker(clock: ManualClock) -> Maker:
+    return Maker(clock)
+
+
+@pytest.fixture
+def kept(tapped: TappedDocuments, clock: ManualClock) -> Kept:
+    return keeper_on(tapped, clock)
+
+
+@pytest.fixture
+def other(documents: Documents, clock: ManualClock) -> Kept:
+    """Another instance on the same store."""
+    return keeper_on(documents, clock)
