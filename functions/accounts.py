@@ -128,7 +128,7 @@ class AccountManager:
         return await self._links.of_principal(principal)
 
     async def disconnect(self, link: Link) -> None:
-        """Delete every trace of a link. Cut short, it is finished by the next listing or login."""
+        """End a link and delete everything kept under it. Cut short, it is finished by the next listing or login."""
         await needs_loop()
         await self._links.end(link)
         await self._erase(link)

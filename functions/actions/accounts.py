@@ -131,7 +131,7 @@ ACCOUNTS = (
         Kind.ACCOUNT,
         Scope.ACCOUNT,
         Target.ACCOUNT,
-        "End a link and delete every trace of it.",
+        "End a link and delete everything kept under it.",
         _disconnect,
     ),
 )
