@@ -86,6 +86,8 @@ class _Connection(TConn):  # type: ignore[misc] # it ships no types
         """A thread has it. It stays registered all the same."""
         self.spoke_early = False
         """It became readable while it was busy, and is registered no longer."""
+        self.on_ready: Callable[[_Connection], None] | None = None
+        """What it waits for: an event of anything else is an old one."""
         self.discarded = 0
         """Bytes that arrived after the last reply, which nobody reads."""
 
@@ -233,11 +235,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # it ships no types
             self._close(conn)
             return
         conn.deadline_s = time.monotonic() + seconds
+        conn.on_ready = on_ready
         self._waiting[conn] = None
 
     def _on_ready(self, conn: _Connection, on_ready: Callable[[_Connection], None], _sock: socket.socket) -> None:
-        if conn not in self._waiting:  # it was dropped by an earlier event of the same round
-            return
+        if conn not in self._waiting or conn.on_ready != on_ready:
+            return  # an earlier event of the same round dropped it, or has it wait for something else
         with conn.lock:
             if conn.is_busy:
                 # It has more to say than it should yet: it is looked at again when it has been answered.

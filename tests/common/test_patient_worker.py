@@ -16,16 +16,36 @@ from typing import Any
 import pytest
 
 SERVER = """
-import resource, sys
+import resource, sys, threading, time
 from gunicorn.app.base import BaseApplication
 from common import endings
 from common.patient_worker import PatientWorker
 
 class Hasty(PatientWorker):
-    first_byte_s, request_s, send_s, linger_s, linger_bytes, keepalive_s = 0.6, 0.6, 2, 2, 100_000, 1
+    first_byte_s, request_s, send_s, linger_s, linger_bytes, keepalive_s = 3, 2, 2, 2, 100_000, 1
+    hold, held = threading.Event(), threading.Event()
+
+    def init_process(self):
+        Hasty.serving = self
+        super().init_process()
+
+    def wait_for_and_dispatch_events(self, timeout):
+        if self.hold.is_set():
+            self.held.set()
+            self.poller.select()
+            print("replied", flush=True)
+            while len(self.poller.select(0)) < 2:
+                time.sleep(0.001)
+            self.hold.clear()
+        super().wait_for_and_dispatch_events(timeout)
 
 def application(environ, start_response):
-    read = environ["wsgi.input"].read() if environ["PATH_INFO"] != "/unread" else b""
+    if environ["PATH_INFO"] == "/smuggled":
+        print("smuggled", flush=True)
+    if environ["PATH_INFO"] == "/held":
+        Hasty.serving.method_queue.defer(Hasty.hold.set)
+        Hasty.held.wait()
+    read = environ["wsgi.input"].read() if environ["PATH_INFO"] not in ("/unread", "/held") else b""
     body = b"x" * 8_000_000 if environ["PATH_INFO"] == "/huge" else environ["PATH_INFO"].encode() + b" " + read
     start_response("200 OK", [("Content-Length", str(len(body)))])
     if environ["PATH_INFO"] == "/begun":
@@ -130,6 +150,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.process.terminate()
     running.process.wait(10)
     assert "Traceback" not in running.log.read_text()
+    assert "smuggled" not in running.log.read_text()
 
 
 def test_requests_that_come_at_once_are_answered_one_after_the_other(server: Server) -> None:
@@ -208,26 +229,26 @@ def test_slow_clients_keep_nobody_out_and_are_not_waited_for_long(
         for client in slow:
             client.send(beginning)
         began_s = time.monotonic()
-        took_s = []
-        while time.monotonic() < began_s + 0.4:
-            for client in slow:
+        took_s: list[float] = []
+        while (is_early := time.monotonic() < began_s + 0.4) or len(took_s) < 5:
+            for client in slow if is_early else []:  # none is sent to a server that is just giving up
                 client.send(drip)
             took_s.append(server.answers())
         assert sorted(took_s)[len(took_s) // 2] < 0.3
         for client in slow:
             assert client.until_closed().startswith(reply)
-        assert time.monotonic() < began_s + 5
+        assert time.monotonic() < began_s + 8
 
 
 def test_clients_that_do_not_hang_up_after_their_last_reply_keep_nobody_out(server: Server) -> None:
+    began_s = time.monotonic()
     with ExitStack() as stack:
         for _ in range(THREADS * 4):
             client = stack.enter_context(server.client())
             client.send(CLOSE)
             client.until(b"/close ")
-        began_s = time.monotonic()
         server.answers()
-        assert time.monotonic() < began_s + 1
+        assert time.monotonic() < began_s + 4
 
 
 def test_clients_that_do_not_read_their_replies_keep_nobody_out_and_are_given_up(server: Server) -> None:
@@ -235,7 +256,7 @@ def test_clients_that_do_not_read_their_replies_keep_nobody_out_and_are_given_up
         unread = [stack.enter_context(server.client()) for _ in range(THREADS * 2)]
         for client in unread:
             client.send(GET % b"/huge")
-        assert server.answers() < 1
+        assert server.answers() < 2
         time_up_s = time.monotonic() + 8
         while unread[0].is_open() and time.monotonic() < time_up_s:
             server.answers()
@@ -275,6 +296,22 @@ def test_the_rest_of_a_body_that_is_too_large_is_no_request_and_costs_nobody_the
         assert client.until_closed() == b""
 
 
+def test_what_comes_in_the_round_in_which_the_last_reply_is_done_is_no_request(tmp_path: Path) -> None:
+    server = Server(tmp_path / "log")
+    with server.client() as client:
+        # The main loop is held until both are there: the thread's word that the reply is sent, and these bytes.
+        client.send(b"POST /held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n")
+        client.until(b"/held ")
+        while server.process.poll() is None and "replied" not in server.log.read_text():
+            time.sleep(0.01)
+        client.send(GET % b"/smuggled")
+        assert client.until_closed() == b""
+        server.answers()
+    server.process.terminate()
+    assert server.process.wait(10) == 0
+    assert "smuggled" not in server.log.read_text()
+
+
 def test_what_is_sent_behind_the_last_request_is_taken_only_so_far(server: Server) -> None:
     with server.client() as client:
         client.send(CLOSE)
@@ -292,7 +329,7 @@ def test_headers_without_an_end_are_refused(server: Server) -> None:
 def test_whoever_takes_all_connections_loses_the_oldest_to_the_next_client(server: Server) -> None:
     with ExitStack() as stack:
         silent = [stack.enter_context(server.client()) for _ in range(CONNECTIONS * 2)]
-        assert server.answers() < 1
+        assert server.answers() < 2
         assert silent[0].until_closed() == b""
 
 
@@ -301,7 +338,7 @@ def test_a_server_that_may_open_no_more_files_gives_up_the_oldest_connection_too
     with ExitStack() as stack:
         for _ in range(60):
             stack.enter_context(server.client())
-        assert server.answers() < 1
+        assert server.answers() < 2
     server.process.terminate()
     assert server.process.wait(10) == 0
     assert "Traceback" not in server.log.read_text()
@@ -314,7 +351,7 @@ def test_the_server_ends_in_time_with_clients_that_wait(tmp_path: Path) -> None:
         idle.send(GET % b"/1")
         idle.until(b"/1 ")
         server.process.terminate()
-        assert server.process.wait(5) == 0
+        assert server.process.wait(10) == 0
         assert half.until_closed().startswith(b"HTTP/1.1 408 ")
     assert "Traceback" not in (tmp_path / "log").read_text()
 
@@ -326,7 +363,7 @@ def test_what_the_application_has_begun_is_finished_when_the_server_ends(tmp_pat
         client.send(GET % b"/begun")
         client.until(b"/begun ")
     server.process.send_signal(asked)
-    server.process.wait(5)
+    server.process.wait(10)
     assert "first begun, last ended" in server.log.read_text()
 
 
