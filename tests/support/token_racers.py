@@ -86,9 +86,6 @@ async def die(url: str, directory: Path, moment: str, account: str) -> None:
 async def _main(kind: str, url: str, directory: Path, tasks: int, accounts: list[str]) -> None:
     maker = FileMaker(directory)
 
-    async def short(seconds: float) -> None:
-        await asyncio.sleep(seconds / 10)
-
     async def refresh(old: TokenSet) -> TokenSet:
         if kind == "before":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -98,7 +95,7 @@ async def _main(kind: str, url: str, directory: Path, tasks: int, accounts: list
         return fresh
 
     documents = open_documents(url)
-    keeper = TokenKeeper(documents, SystemClock(), sleep=short)
+    keeper = TokenKeeper(documents, SystemClock())
     if kind == "race":
         print("ready", flush=True)  # noqa: T201 - how a process speaks
         await asyncio.to_thread(sys.stdin.readline)
