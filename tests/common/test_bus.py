@@ -360,7 +360,7 @@ async def test_while_deaf_a_fence_does_not_even_change_threads(valkey: Valkey) -
 
 
 async def test_a_stopped_store_is_waited_for_no_longer_than_patience_lasts(valkey: Valkey) -> None:
-    instance = Instance(valkey.url, patience_s=0.05)
+    instance = Instance(valkey.url, patience_s=1.0)
     assert await instance.bus.fence()
     valkey.pause()
     instance.clock.advance(1)

@@ -17,7 +17,7 @@ from common.loops import LoopThread
 from common.ratelimit import Decision, Limit, parse_limit
 from common.ratelimit_fixed import FixedLimiter, Wanted
 from common.ratelimit_moving import MovingLimiter
-from common.ratelimit_redis import RedisLimits
+from common.ratelimit_redis import RETRY_EVERY_S, TIMEOUT_S, RedisLimits
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,8 +62,10 @@ def clock() -> ManualClock:
 
 
 @asynccontextmanager
-async def sharing(url: str, clock: Clock, **options: float) -> AsyncIterator[RedisLimits]:
-    shared = RedisLimits(url, clock, **options)  # type: ignore[arg-type]  # tests pass only times
+async def sharing(
+    url: str, clock: Clock, *, timeout_s: float = 5.0, retry_every_s: float = RETRY_EVERY_S
+) -> AsyncIterator[RedisLimits]:
+    shared = RedisLimits(url, clock, timeout_s=timeout_s, retry_every_s=retry_every_s)
     yield shared
     await shared.aclose()
 
@@ -125,7 +127,10 @@ async def test_most_requests_ask_nobody_and_refused_ones_neither(server: ValkeyS
 
 
 def test_a_request_within_its_slice_never_leaves_the_servers_thread(server: ValkeyServer, clock: ManualClock) -> None:
-    limiter, limit = FixedLimiter(clock, RedisLimits(server.connection_url, clock)), parse_limit("x", "600/minute")
+    limiter, limit = (
+        FixedLimiter(clock, RedisLimits(server.connection_url, clock, timeout_s=5)),
+        parse_limit("x", "600/minute"),
+    )
     loop = LoopThread()
     assert loop.run(limiter.take(limit, "me")).allowed
     work = limiter.take(limit, "me")
@@ -209,7 +214,7 @@ async def test_deployments_on_one_server_are_kept_apart_by_their_prefix(
 ) -> None:
     limit = parse_limit("x", "1/minute")
     for prefix in ("production", "staging"):
-        shared = RedisLimits(server.connection_url, clock, prefix=prefix)
+        shared = RedisLimits(server.connection_url, clock, prefix=prefix, timeout_s=5)
         assert await spend(FixedLimiter(clock, shared), limit, 2) == 1
         await shared.aclose()
 
@@ -243,7 +248,7 @@ async def test_a_moving_window_of_nothing_refuses_for_its_length(server: ValkeyS
 async def test_concurrent_hits_of_two_instances_never_exceed_a_moving_window(server: ValkeyServer) -> None:
     clock, limit = SystemClock(), parse_limit("x", "10/hour")
     url = server.connection_url
-    async with sharing(url, clock, timeout_s=5) as one, sharing(url, clock, timeout_s=5) as two:
+    async with sharing(url, clock) as one, sharing(url, clock) as two:
         limiters = [MovingLimiter(clock, shared) for shared in (one, two)]
         decisions = await asyncio.gather(*(limiter.take(limit, "me") for limiter in limiters for _ in range(20)))
     assert sum(decision.allowed for decision in decisions) == 10
@@ -255,7 +260,7 @@ async def test_a_server_killed_on_the_way_degrades_to_limits_of_our_own_and_is_s
     limit = parse_limit("x", "100/minute")
     killed = started(tmp_path)
     url, port = killed.connection_url, killed.port
-    async with sharing(url, clock, timeout_s=5) as one, sharing(url, clock, timeout_s=5) as two:
+    async with sharing(url, clock) as one, sharing(url, clock) as two:
         first, second = FixedLimiter(clock, one), FixedLimiter(clock, two)
         assert await spend(first, limit, 40) == 40
         killed.terminate()
@@ -306,7 +311,7 @@ async def test_a_server_that_does_not_answer_costs_one_short_wait(clock: ManualC
     hanging = await asyncio.start_server(hang, "127.0.0.1", 0)
     url = f"redis://127.0.0.1:{hanging.sockets[0].getsockname()[1]}"
     limit = parse_limit("x", "5/minute")
-    async with sharing(url, clock) as shared, asyncio.timeout(5):
+    async with sharing(url, clock, timeout_s=TIMEOUT_S) as shared, asyncio.timeout(5):
         assert await spend(FixedLimiter(clock, shared), limit, 10) == 5
         assert await spend(MovingLimiter(clock, shared), limit, 10) == 5
         assert shared.state == "degraded"

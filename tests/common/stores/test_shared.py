@@ -9,7 +9,8 @@ import pytest
 from common.clock import ManualClock, SystemClock
 from common.loops import LoopThread
 from common.stores.memory import MemoryShared
-from common.stores.shared import ClaimState, Shared, SharedUnavailable, open_shared
+from common.stores.redis import RedisShared
+from common.stores.shared import ClaimState, Shared, SharedUnavailable
 from ops.valkey import Valkey, running_valkey
 from tests.support.eventually import eventually
 
@@ -22,8 +23,10 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture(params=["memory", "valkey"])
 async def shared(request: pytest.FixtureRequest) -> AsyncIterator[Shared]:
-    url = "" if request.param == "memory" else request.getfixturevalue("valkey").url
-    store = open_shared(url, SystemClock(), namespace=request.node.name)
+    store: Shared = MemoryShared(SystemClock())
+    if request.param == "valkey":
+        url = request.getfixturevalue("valkey").url
+        store = RedisShared(url, SystemClock(), namespace=request.node.name, timeout_s=5.0)
     yield store
     await store.aclose()
 
@@ -82,7 +85,7 @@ async def test_only_its_owner_releases_a_lease(shared: Shared) -> None:
 
 async def test_only_its_owner_renews_a_lease(shared: Shared) -> None:
     assert not await shared.renew("a", "me", 60)
-    await shared.lease("a", "me", 0.05)
+    await shared.lease("a", "me", 5)
     assert not await shared.renew("a", "you", 60)
     assert await shared.renew("a", "me", 60)
 
@@ -194,7 +197,7 @@ async def test_what_was_read_ends_by_itself(shared: Shared) -> None:
 
 
 async def test_a_claims_lease_is_renewed_and_released_as_any_lease(shared: Shared) -> None:
-    leased = await shared.claim("a", "me", 0.2)
+    leased = await shared.claim("a", "me", 5)
     assert await shared.renew("a", "me", 60)
     await shared.fulfil("a", "me", b"read", 60)
     assert (await shared.claim("a", "you", 60)).read_at_us == leased.now_us
@@ -227,7 +230,7 @@ async def test_a_closed_store_is_unavailable(shared: Shared) -> None:
 
 def test_a_store_serves_the_threads_of_a_server(valkey: Valkey) -> None:
     loop = LoopThread()
-    store = open_shared(valkey.url, SystemClock(), namespace="threads")
+    store = RedisShared(valkey.url, SystemClock(), namespace="threads", timeout_s=5.0)
     states: list[ClaimState] = []
 
     def serve(name: str) -> None:

@@ -20,7 +20,8 @@ from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[3]
 HELD_OFF = "left alone"
-BRIEF_S = 0.05
+BRIEF_S = 1.0
+"""Long enough for a server that runs, and short beside how long one may be stopped."""
 
 
 @pytest.fixture
