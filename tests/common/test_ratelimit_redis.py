@@ -127,10 +127,8 @@ async def test_most_requests_ask_nobody_and_refused_ones_neither(server: ValkeyS
 
 
 def test_a_request_within_its_slice_never_leaves_the_servers_thread(server: ValkeyServer, clock: ManualClock) -> None:
-    limiter, limit = (
-        FixedLimiter(clock, RedisLimits(server.connection_url, clock, timeout_s=5)),
-        parse_limit("x", "600/minute"),
-    )
+    limiter = FixedLimiter(clock, RedisLimits(server.connection_url, clock, timeout_s=5))
+    limit = parse_limit("x", "600/minute")
     loop = LoopThread()
     assert loop.run(limiter.take(limit, "me")).allowed
     work = limiter.take(limit, "me")
