@@ -74,10 +74,12 @@ def build(
     documents: Documents | None = None,
     callers: Callers | None = None,
     tracing: Tracing | None = None,
+    patience: assembly.Patience | None = None,
     health_at_root: bool = False,
 ) -> App:
     """A service from its settings. Opens nothing yet; raises ValueError where the settings name something unknown."""
     clock = clock or SystemClock()
+    patience = patience or assembly.Patience()
     caches = Caches(settings, clock)
     metrics = Metrics({spec.name for spec in CATALOGUE} | PAGE_NAMES)
     metrics.watch_caches(caches.readings)
@@ -105,8 +107,8 @@ def build(
     events = EventLog(output, clock, strict=settings.environment == "development")
     telemetry = Telemetry(events, metrics, settings.log_key)
     documents, account_keys = open_storage(settings, clock, inner=documents, on_broken=telemetry.broken_seal)
-    shared = assembly.shared_store(settings, clock)
-    counters = assembly.shared_counters(settings, clock)
+    shared = assembly.shared_store(settings, clock, patience)
+    counters = assembly.shared_counters(settings, clock, patience)
     limits = assembly.limits(settings, clock, counters)
 
     # Word between instances goes around in a circle: who hears it and who says it are built after what carries it.
@@ -137,6 +139,7 @@ def build(
         breakers,
         handlers={CHANGED: forget_changed, UNLINKED: forget_unlinked, ROTATED: forget_rotated},
         on_gap=forget_what_may_be_gone,
+        patience_s=patience.word_s,
     )
     tokens = TokenKeeper(documents, clock, observe=telemetry.token_refresh, announce=peers.rotated)
     providers = Providers(settings.providers, Parts(settings, tokens, documents, clock, metrics))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from common.breaker import BreakerEvent, Breakers, CircuitBreaker, State
@@ -34,22 +34,33 @@ _SHOWN_AS: Mapping[State, BreakerState] = {
 }
 
 
-def shared_store(settings: Settings, clock: Clock) -> Shared | None:
+@dataclass(frozen=True)
+class Patience:
+    """How long a request waits for what instances share, in seconds, before it goes on without."""
+
+    store_s: float = 0.2
+    word_s: float = 0.1
+    limits_s: float = 0.1
+
+
+def shared_store(settings: Settings, clock: Clock, patience: Patience) -> Shared | None:
     """What instances share; None for a single one."""
     if not settings.redis_url:
         return None
     from common.stores.shared import open_shared  # noqa: PLC0415 - load what is configured
 
-    return open_shared(settings.redis_url, clock, namespace=f"draiv-{settings.environment}")
+    return open_shared(settings.redis_url, clock, namespace=f"draiv-{settings.environment}", timeout_s=patience.store_s)
 
 
-def shared_counters(settings: Settings, clock: Clock) -> "RedisLimits | None":
+def shared_counters(settings: Settings, clock: Clock, patience: Patience) -> "RedisLimits | None":
     """The counters of limits that instances share; None for a single one."""
     if not settings.redis_url:
         return None
     from common.ratelimit_redis import RedisLimits  # noqa: PLC0415 - load what is configured
 
-    return RedisLimits(settings.redis_url, clock, prefix=f"draiv-{settings.environment}-limits")
+    return RedisLimits(
+        settings.redis_url, clock, prefix=f"draiv-{settings.environment}-limits", timeout_s=patience.limits_s
+    )
 
 
 def limits(settings: Settings, clock: Clock, counters: "RedisLimits | None") -> RequestLimits:

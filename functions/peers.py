@@ -85,6 +85,7 @@ class Peers:
         *,
         handlers: Mapping[str, Callable[[str], None]],
         on_gap: Callable[[], None],
+        patience_s: float = 0.1,
     ) -> None:
         self._shared = shared
         self._clock = clock
@@ -94,6 +95,7 @@ class Peers:
             clock,
             handlers={**handlers, OPENED: self._hear_opened, CLOSED: self._hear_closed},
             on_gap=on_gap,
+            patience_s=patience_s,
         )
         self._learnt_s: dict[BreakerKey, float] = {}
         self._telling: set[asyncio.Task[None]] = set()

@@ -153,12 +153,12 @@ class Shared(Protocol):
         ...
 
 
-def open_shared(url: str, clock: Clock, *, namespace: str) -> Shared:
+def open_shared(url: str, clock: Clock, *, namespace: str, timeout_s: float = 0.2) -> Shared:
     """Build the store that ``url`` names, without touching it yet.
 
     Empty for this process's memory; ``redis://[user:password@]host:port/db``, ``rediss://`` with TLS or
-    ``unix:///path``. ``namespace`` begins every key, so that environments can use one server. Raises ``ValueError``,
-    which does not show the address.
+    ``unix:///path``. ``namespace`` begins every key, so that environments can use one server. No operation takes
+    longer than ``timeout_s``. Raises ``ValueError``, which does not show the address.
     """
     if not url:
         from common.stores.memory import MemoryShared  # noqa: PLC0415 - load only the store in use
@@ -169,4 +169,4 @@ def open_shared(url: str, clock: Clock, *, namespace: str) -> Shared:
         raise ValueError("a shared store is redis://host:port/db, rediss://host:port/db or unix:///path, or empty")
     from common.stores.redis import RedisShared  # noqa: PLC0415 - load only the store in use
 
-    return RedisShared(url, clock, namespace=namespace)
+    return RedisShared(url, clock, namespace=namespace, timeout_s=timeout_s)

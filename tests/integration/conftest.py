@@ -14,6 +14,7 @@ import pytest
 from common.clock import Clock, ManualClock
 from common.settings import Settings
 from functions.app import App, build
+from functions.assembly import Patience
 from functions.wire import RawRequest, Reply
 from sandbox.process import RunningSandbox, running_sandbox
 
@@ -27,6 +28,8 @@ MASTER_KEY = "test:" + base64.b64encode(bytes(range(32))).decode()
 """Seals what tests store."""
 NO_LIMITS = {name: "" for name in Settings.model_fields if name.startswith("limit_")}
 """For tests that are about something else and ask a lot."""
+PATIENT = Patience(store_s=5, word_s=5, limits_s=5)
+"""For tests of what instances share that do not show how short the waits are: a busy machine takes its time."""
 _numbers = itertools.count()
 
 
@@ -118,7 +121,7 @@ def make_api(sandbox: RunningSandbox, tmp_path: Path) -> Iterator[MakeApi]:
     """Builds instances of the service that share one document store, as a deployment's do."""
     apps: list[App] = []
 
-    def make(clock: Clock | None = None, **settings: Any) -> Api:
+    def make(clock: Clock | None = None, patience: Patience | None = None, **settings: Any) -> Api:
         values = {
             "environment": "development",
             "callers": ("open",),
@@ -129,7 +132,7 @@ def make_api(sandbox: RunningSandbox, tmp_path: Path) -> Iterator[MakeApi]:
             **NO_LIMITS,
             **settings,
         }
-        app = build(Settings(**values), clock=clock)
+        app = build(Settings(**values), clock=clock, patience=patience)
         apps.append(app)
         return Api(app)
 

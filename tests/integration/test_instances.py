@@ -7,9 +7,10 @@ import pytest
 from redis import Redis
 
 from common.clock import ManualClock
+from functions.assembly import Patience
 from ops.valkey import Valkey, running_valkey
 from sandbox.process import RunningSandbox
-from tests.integration.conftest import IX, Api, MakeApi
+from tests.integration.conftest import IX, PATIENT, Api, MakeApi
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def valkey() -> Iterator[Valkey]:
 @pytest.fixture
 def pair(make_api: MakeApi, valkey: Valkey, clock: ManualClock) -> tuple[Api, Api]:
     """Two instances on one clock. Moved by more than a second, the word between them has to prove itself anew."""
-    return make_api(clock, redis_url=valkey.url), make_api(clock, redis_url=valkey.url)
+    return make_api(clock, PATIENT, redis_url=valkey.url), make_api(clock, PATIENT, redis_url=valkey.url)
 
 
 def fetches(sandbox: RunningSandbox) -> int:
@@ -107,13 +108,13 @@ def test_an_instance_that_starts_later_learns_of_it_with_its_first_call(
     for _ in range(6):
         first.post(action="status", account=account, fresh=True)
     before = sandbox.stats()["requests_total"]
-    late = make_api(clock, redis_url=valkey.url)
+    late = make_api(clock, PATIENT, redis_url=valkey.url)
     assert late.post(action="status", account=account).error["code"] == "CIRCUIT_OPEN"
     assert sandbox.stats()["requests_total"] == before
 
 
 def test_a_limit_is_one_limit_over_all_instances(make_api: MakeApi, valkey: Valkey, clock: ManualClock) -> None:
-    apis = [make_api(clock, redis_url=valkey.url, limit_caller_service="20/hour") for _ in range(2)]
+    apis = [make_api(clock, PATIENT, redis_url=valkey.url, limit_caller_service="20/hour") for _ in range(2)]
     statuses = [apis[number % 2].post(action="actions").status for number in range(30)]
     assert statuses.count(200) == 20
     assert statuses.count(429) == 10
@@ -142,9 +143,9 @@ def test_without_the_shared_store_each_instance_goes_on_by_itself_and_says_so(
 
 
 def test_a_store_that_stops_for_a_moment_takes_nothing_from_an_instance(
-    pair: tuple[Api, Api], valkey: Valkey, clock: ManualClock, sandbox: RunningSandbox
+    make_api: MakeApi, valkey: Valkey, clock: ManualClock, sandbox: RunningSandbox
 ) -> None:
-    first = pair[0]
+    first = make_api(clock, Patience(store_s=1, word_s=1, limits_s=1), redis_url=valkey.url)
     account = first.connect()
     first.post(action="status", account=account)
     before = fetches(sandbox)

@@ -9,7 +9,7 @@ from redis import Redis
 from common.clock import ManualClock
 from functions.limits import LimitPolicy
 from ops.valkey import Valkey, running_valkey
-from tests.integration.conftest import Api, MakeApi
+from tests.integration.conftest import PATIENT, Api, MakeApi
 
 LIMITS = {
     "limit_caller_read": LimitPolicy().caller_read,
@@ -62,7 +62,7 @@ class Pair:
 def pair(make_api: MakeApi, valkey: Valkey, clock: ManualClock) -> Pair:
     """Both have served the account, at the beginning of an hour."""
     clock.advance(3_600 - clock.utc().timestamp() % 3_600)
-    first, second = (make_api(clock, redis_url=valkey.url, **LIMITS) for _ in range(2))
+    first, second = (make_api(clock, PATIENT, redis_url=valkey.url, **LIMITS) for _ in range(2))
     account = first.connect()
     for api in (first, second):
         # Connections, scripts, sessions: what only the first requests pay for.

@@ -16,7 +16,7 @@ from common.breaker import Breakers, CircuitBreaker
 from common.clock import SystemClock
 from common.errors import ProviderError
 from common.stores.shared import open_shared
-from functions.assembly import shared_store
+from functions.assembly import Patience, shared_store
 from functions.peers import CHANGED, ROTATED, UNLINKED, Peers
 from functions.providers.cardata import stream as program
 from functions.upstream import BreakerKey
@@ -137,7 +137,7 @@ def test_the_instances_of_the_api_hear_what_the_worker_has_stored(stage: Stage) 
 
     async def listen() -> None:
         peers = Peers(
-            shared_store(stage.settings, SystemClock()),
+            shared_store(stage.settings, SystemClock(), Patience(store_s=5)),
             SystemClock(),
             Breakers(breaker),
             handlers={CHANGED: heard.append},
