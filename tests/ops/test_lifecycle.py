@@ -21,7 +21,7 @@ from tests.support.fake_gcs import FakeGcs, running_fake_gcs
 ROOT = Path(__file__).parents[2]
 DAY_S = 86_400.0
 NO_DOCUMENTS = {
-    "circuit": "the shared store",
+    "opened": "the shared store",
     "snapshot": "the shared store",
     "stream": "the shared store",
     "docs": "a page that errors link to",
