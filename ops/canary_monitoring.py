@@ -65,13 +65,13 @@ class Monitoring:
         }
         try:
             answers = self._answers(window)
-            requests = self._requests(window)
+            outcomes = self._outcomes(window)
             p95_ms = self._p95_ms(window)
         except (KeyError, TypeError, ValueError, IndexError) as strange:
             raise FiguresUnavailable("Cloud Monitoring answered in a way that is not understood") from strange
         return {
-            revision: _figures(answers.get(revision, {}), requests.get(revision, {}), p95_ms.get(revision))
-            for revision in answers.keys() | requests.keys()
+            revision: _figures(answers.get(revision, {}), outcomes.get(revision, {}), p95_ms.get(revision))
+            for revision in answers.keys() | outcomes.keys()
         }
 
     def _answers(self, window: Mapping[str, str]) -> dict[str, dict[str, int]]:
@@ -83,7 +83,7 @@ class Monitoring:
             by[status] = by.get(status, 0) + _count(series)
         return counts
 
-    def _requests(self, window: Mapping[str, str]) -> dict[str, dict[tuple[str, bool], int]]:
+    def _outcomes(self, window: Mapping[str, str]) -> dict[str, dict[tuple[str, bool], int]]:
         """How many of each outcome, and of whom, by revision."""
         counts: dict[str, dict[tuple[str, bool], int]] = {}
         group_by = (_REVISION, *(f"metric.labels.{name}" for name in _LABELS))
@@ -143,9 +143,9 @@ def _count(series: Mapping[str, Any]) -> int:
     return sum(int(point["value"]["int64Value"]) for point in series["points"])
 
 
-def _figures(answers: Mapping[str, int], requests: Mapping[tuple[str, bool], int], p95_ms: float | None) -> Figures:
-    callers = {outcome: count for (outcome, is_ours), count in requests.items() if not is_ours}
-    told = sum(count for (outcome, _), count in requests.items() if outcome == "failed")
+def _figures(answers: Mapping[str, int], outcomes: Mapping[tuple[str, bool], int], p95_ms: float | None) -> Figures:
+    callers = {outcome: count for (outcome, is_ours), count in outcomes.items() if not is_ours}
+    told = sum(count for (outcome, _), count in outcomes.items() if outcome == "failed")
     # 501 is a car that cannot do it, and nobody's error.
     failed = sum(count for status, count in answers.items() if status.startswith("5") and status != "501")
     untold = max(0, failed - told)
