@@ -50,7 +50,7 @@ def is_alive(pid: int) -> bool:
     try:
         # One that ended and was handed to a parent that does not wait is no process any more.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # reaped before it was opened, or before it was read
         return not Path("/proc").exists()
 
 

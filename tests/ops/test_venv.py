@@ -12,6 +12,7 @@ def project(root: Path, lock: str = "") -> Path:
     return root
 
 
+@pytest.mark.timeout(300)  # a real environment, made and filled by a child
 def test_an_empty_lock_installs_and_the_second_time_does_nothing(tmp_path: Path) -> None:
     root = project(tmp_path)
     assert main(root) == 0
