@@ -1,7 +1,6 @@
 """functions-framework servers, started as anyone starts them, and stopped by their own process id."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import processes, wire
+from ops.processes import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 START_LIMIT_S = 30.0
@@ -125,13 +125,6 @@ class FunctionServer:
 def environment() -> dict[str, str]:
     """This process's environment, without what would make a server slower than it is when deployed."""
     return {key: value for key, value in os.environ.items() if key not in {"PYTHONDONTWRITEBYTECODE", "DEBUG"}}
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _executable(name: str) -> str:

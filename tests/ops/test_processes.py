@@ -11,6 +11,7 @@ import pytest
 
 from ops.processes import Server, StartFailed, answers, free_port, is_free
 
+GIVEN_BY_THE_SYSTEM = Path("/proc/sys/net/ipv4/ip_local_port_range")
 SERVES = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -112,3 +113,11 @@ def test_a_port_is_taken_while_somebody_listens_there() -> None:
         listener.listen()
         assert not is_free(listener.getsockname()[1])
     assert is_free(free_port())
+
+
+def test_a_port_that_was_chosen_is_none_that_the_system_gives_to_others_meanwhile() -> None:
+    if not GIVEN_BY_THE_SYSTEM.exists() or (first := int(GIVEN_BY_THE_SYSTEM.read_text().split()[0])) < 12_000:
+        pytest.skip("this system does not say which ports it gives away, or gives away nearly all")
+    chosen = {free_port() for _ in range(50)}
+    assert max(chosen) < first
+    assert len(chosen) > 40
