@@ -115,6 +115,12 @@ class Bmw:
         self.sandbox.zero_stats()
         return tokens
 
+    async def until_met(self, fault: str) -> None:
+        """Return once a request has met a fault of that kind; TimeoutError where none does."""
+        async with asyncio.timeout(20):
+            while not self.sandbox.stats()["faults_injected"].get(fault):  # noqa: ASYNC110 - it is met in another process
+                await asyncio.sleep(0.01)
+
     async def send(self, name: CommandName, /, vin: str = IX, permit: Permit | None = None, **params: Any) -> Receipt:
         return await self.commands.send(self.account, vehicle(vin), Command(name, params), permit or Permit())
 

@@ -268,9 +268,11 @@ async def test_a_sender_who_gives_up_leaves_the_permit_telling_what_happened(bmw
     bmw.sandbox.fault(match={"path": "door-unlock"}, fault="hang", perform=True)
     permit = Permit()
 
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3):
-            await bmw.send(CommandName.UNLOCK, permit=permit)
+    sender = asyncio.create_task(bmw.send(CommandName.UNLOCK, permit=permit))
+    await bmw.until_met("hang")
+    sender.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sender
 
     assert permit.log == ["take"]
 
