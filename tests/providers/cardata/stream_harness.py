@@ -31,23 +31,30 @@ class Sleepers:
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
-        self._sleeping: list[tuple[float, asyncio.Future[None]]] = []
+        self._sleeping: list[tuple[float, asyncio.Future[None], str]] = []
+        """When each is due, what wakes it, and what its task runs."""
 
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
         waking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleeping.append((self._clock.monotonic() + seconds, waking))
+        task = asyncio.current_task()
+        coroutine = task.get_coro() if task else None
+        self._sleeping.append((self._clock.monotonic() + seconds, waking, getattr(coroutine, "__qualname__", "")))
         await waking
 
     def waits_s(self) -> list[float]:
         """How long those who sleep now will go on."""
-        return sorted(due - self._clock.monotonic() for due, waking in self._sleeping if not waking.done())
+        return sorted(due - self._clock.monotonic() for due, waking, _ in self._sleeping if not waking.done())
+
+    def asleep(self, coroutine: str) -> int:
+        """How many tasks that run it sleep now."""
+        return sum(name == coroutine and not waking.done() for _, waking, name in self._sleeping)
 
     def wake(self) -> None:
         """Wake whose time has come."""
-        for due, waking in self._sleeping:
+        for due, waking, _ in self._sleeping:
             if due <= self._clock.monotonic() and not waking.done():
                 waking.set_result(None)
         self._sleeping = [one for one in self._sleeping if not one[1].done()]

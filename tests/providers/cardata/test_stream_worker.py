@@ -246,9 +246,13 @@ async def test_a_running_worker_beats_and_looks_by_itself_and_sooner_while_it_wa
     other = asyncio.create_task(second.run(stop))
     # While it waits for the first to let go it looks every second, not every five.
     await until(lambda: second.waits_for > 0 and any(0 < wait_s <= 1 for wait_s in stream.sleepers.waits_s()))
+
+    def both_sleep() -> bool:
+        return all(stream.sleepers.asleep(f"Worker.{loop}") == 2 for loop in ("_keep_beating", "_keep_looking"))
+
     for _ in range(8):
+        await until(both_sleep)
         stream.pass_time(1)
-        await asyncio.sleep(0.05)
     await until(lambda: sum(second.states().values()) > 0 and second.waits_for == 0)
     stop.set()
     await asyncio.wait_for(asyncio.gather(running, other), 10)
