@@ -29,9 +29,10 @@ from tests.integration.conftest import Api, MakeApi
 def test_each_failure_of_the_maker_has_its_own_error(
     make_api: MakeApi, sandbox: RunningSandbox, fault: dict[str, Any], code: str, status: int
 ) -> None:
-    api = make_api(read_attempts=1, upstream_timeout_s=0.5)
-    account = api.connect()
-    api.post(action="vehicles", account=account)
+    patient = make_api(read_attempts=1)
+    account = patient.connect()
+    patient.post(action="vehicles", account=account)
+    api = make_api(read_attempts=1, upstream_timeout_s=0.5) if fault["fault"] == "hang" else patient
     sandbox.fault(match={"path": "vehicles/state"}, **fault)
     failed = api.post(action="status", account=account)
     assert (failed.status, failed.error["code"]) == (status, code), failed.json

@@ -1,6 +1,10 @@
 """One request, one command: keys, repeats, the vehicle's slot, dry runs and second thoughts."""
 
+import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +21,16 @@ KEY = {"idempotency-key": "a-key"}
 def received(sandbox: RunningSandbox) -> int:
     count: int = sandbox.stats()["commands_received"]
     return count
+
+
+@contextmanager
+def stopped(sandbox: RunningSandbox) -> Iterator[None]:
+    """The maker answers nobody before the end of the block."""
+    os.kill(sandbox.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(sandbox.pid, signal.SIGCONT)
 
 
 def test_the_same_key_is_the_same_command(api: Api, sandbox: RunningSandbox) -> None:
@@ -68,13 +82,14 @@ def test_ending_a_link_and_making_it_anew_frees_no_key_no_cap_and_no_forced_read
 def test_a_key_in_flight_is_a_conflict(api: Api, sandbox: RunningSandbox) -> None:
     account = api.connect()
     api.post(action="status", account=account)
-    sandbox.fault(match={"path": "door-unlock"}, fault="slow", delay_ms=600)
+    sandbox.fault(match={"path": "door-unlock"}, fault="slow", delay_ms=1000)
     answers: list[Answered] = []
     first = threading.Thread(target=lambda: answers.append(api.post(KEY, action="unlock", account=account)))
     first.start()
     while not sandbox.stats()["in_flight"]:
         pass
-    second = api.post(KEY, action="unlock", account=account)
+    with stopped(sandbox):
+        second = api.post(KEY, action="unlock", account=account)
     first.join()
     assert (second.status, second.error["code"]) == (409, "IDEMPOTENCY_IN_FLIGHT")
     assert answers[0].status == 202
