@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench.loadtest.__main__ import main
 
 
+@pytest.mark.timeout(240)  # dozens of processes, some started twice
 def test_a_load_test_kills_what_it_should_and_accounts_for_every_command(tmp_path: Path) -> None:
     # How quick it was says nothing of a machine that runs other tests meanwhile; nor does one reply of so few.
     main(["--seconds", "4", "--rate", "25"], docs=tmp_path)

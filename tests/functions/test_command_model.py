@@ -278,6 +278,7 @@ async def _nothing(_when: When, _operation: str, _key: str) -> None:
     pass
 
 
+@pytest.mark.timeout(240)
 def test_no_command_runs_twice_and_no_record_is_better_than_the_truth() -> None:
     run_state_machine_as_test(
         Commands,

@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from ops.canary_settings import Plan, load
 from ops.canary_verdict import Rules
 from scorecard.canary_stage import CANARY, STABLE, Stage, staged
+
+pytestmark = pytest.mark.timeout(180)
 
 PLAN: Plan = replace(load("production"), rules=Rules(min_requests=30))
 UNHURRIED: Plan = replace(PLAN, rules=replace(PLAN.rules, slower_by_ms=5_000))

@@ -25,6 +25,10 @@ from tests.support import promql
 from tests.support.cloud_monitoring import Monitoring, parse_filter
 from tests.support.log_filters import entries, field, matches, parse
 
+pytestmark = pytest.mark.timeout(180)  # whichever test comes first waits for everything to be provoked
+
+pytestmark = pytest.mark.timeout(180)  # whichever test comes first waits for everything to be provoked
+
 ROOT = Path(__file__).resolve().parents[2]
 VALUES = {
     "PROJECT": "a-project",
