@@ -147,7 +147,7 @@ def _model(say: Say) -> Finding:
     done = subprocess.run(  # noqa: S603 - our own tests
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "timeout=900", _MODEL],
         cwd=_ROOT,
-        env={**os.environ, "BREAKER_STEPS": str(STEPS)},
+        env={**os.environ, "BREAKER_STEPS": str(STEPS), "HYPOTHESIS_PROFILE": "random"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,7 @@
-"""What coverage measures: the tests that are written for the product's own lines."""
+"""What all tests have in common: how Hypothesis looks for examples, and what coverage measures.
+
+Coverage measures the tests that are written for the product's own lines.
+"""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +10,12 @@ from pathlib import Path
 
 import pytest
 from coverage import Coverage
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing on a machine that runs other tests meanwhile.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("steady", settings.get_profile("random"), derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 TESTS = Path(__file__).parent
 UNMEASURED = (

@@ -517,7 +517,7 @@ def mutations(text: str) -> st.SearchStrategy[str]:
 
 
 @given(data=st.data(), is_checksum_right=st.booleans())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_nothing_near_a_key_is_ever_a_key(known: Known, data: st.DataObject, is_checksum_right: bool) -> None:
     if is_checksum_right:
         forged = with_checksum(data.draw(mutations(known.one.text[:-8])))
@@ -528,7 +528,7 @@ def test_nothing_near_a_key_is_ever_a_key(known: Known, data: st.DataObject, is_
 
 @given(cut=st.integers(0, 80), is_checksum_right=st.booleans())
 @example(cut=28, is_checksum_right=True)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_two_keys_make_a_third(known: Known, cut: int, is_checksum_right: bool) -> None:
     for first, second in ((known.one, known.other), (known.other, known.one)):
         forged = first.text[:cut] + second.text[cut:]

@@ -9,19 +9,10 @@ everything out from that, and it keeps the set of permits whose report would sti
 import math
 import os
 from collections.abc import Callable
-from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from common.breaker import CircuitBreaker, Permit, State, Tuning
 from common.clock import ManualClock
@@ -34,6 +25,7 @@ from common.errors import (
     QuotaLimitExceeded,
     UpstreamError,
 )
+from tests.support.machines import CountingMachine, take_steps
 
 STEPS = int(os.environ.get("BREAKER_STEPS", "5000"))
 TUNING = Tuning(
@@ -160,10 +152,8 @@ errors = st.one_of(
 outcomes = st.one_of(st.none(), st.none(), st.just(UpstreamError()), st.just(UpstreamError()), errors)
 
 
-class BreakerMachine(RuleBasedStateMachine):
+class BreakerMachine(CountingMachine):
     """Does the same to both and compares."""
-
-    steps: ClassVar[int] = 0
 
     @initialize()
     def begin(self) -> None:
@@ -252,16 +242,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 def test_the_breaker_never_diverges_from_the_model() -> None:
-    BreakerMachine.steps = 0
-    while BreakerMachine.steps < STEPS:
-        missing = STEPS - BreakerMachine.steps
-        run_state_machine_as_test(
-            BreakerMachine,
-            settings=settings(
-                max_examples=max(missing // 50, 1),
-                stateful_step_count=50,
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+    take_steps(BreakerMachine, STEPS)

@@ -6,23 +6,15 @@
 import asyncio
 import os
 from dataclasses import dataclass, field
-from typing import ClassVar
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from common.cache import Cache, Hit
 from common.clock import ManualClock
 from common.errors import UpstreamError, VehicleNotFound
 from common.lru import ENTRY_OVERHEAD_BYTES
+from tests.support.machines import CountingMachine, take_steps
 
 STEPS = int(os.environ.get("CACHE_STEPS", "3000"))
 TTL_S, KEPT_S, BUDGET = 60.0, 100.0, 4_000
@@ -32,10 +24,8 @@ ages = st.sampled_from([None, None, None, 0.0, 10.0, 500.0])
 waits = st.sampled_from([0.5, 5.0, 30.0, 61.0, 101.0])
 
 
-class HoldingMachine(RuleBasedStateMachine):
+class HoldingMachine(CountingMachine):
     """What is held: the model is a plain list, least recently used first."""
-
-    steps: ClassVar[int] = 0
 
     @initialize()
     def begin(self) -> None:
@@ -149,10 +139,8 @@ class History:
     invalidated: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
-class LoadingMachine(RuleBasedStateMachine):
+class LoadingMachine(CountingMachine):
     """Loads are shared: whoever is answered is answered with data young enough, and nobody waits for nothing."""
-
-    steps: ClassVar[int] = 0
 
     @initialize()
     def begin(self) -> None:
@@ -259,24 +247,9 @@ class LoadingMachine(RuleBasedStateMachine):
         self.loop.close()
 
 
-def take_steps(machine: type[HoldingMachine | LoadingMachine]) -> None:
-    machine.steps = 0
-    while machine.steps < STEPS:
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=max((STEPS - machine.steps) // 50, 1),
-                stateful_step_count=50,
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-
-
 def test_what_is_held_never_diverges_from_the_model() -> None:
-    take_steps(HoldingMachine)
+    take_steps(HoldingMachine, STEPS)
 
 
 def test_shared_loads_never_give_data_older_than_asked_for_nor_leave_anybody_waiting() -> None:
-    take_steps(LoadingMachine)
+    take_steps(LoadingMachine, STEPS)

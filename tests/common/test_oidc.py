@@ -274,7 +274,7 @@ async def test_forgers_alone_cause_one_fetch_of_keys(target: Target, frozen: Man
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_change_of_one_character_leaves_a_token_good(
     target: Target, frozen: ManualClock, data: st.DataObject
 ) -> None:

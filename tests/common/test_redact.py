@@ -23,7 +23,7 @@ from common.trace import new_request_id
 DEMO_VINS = ["WBA00000000DEMO01", "WBA00000000DEMO05", "WBY00000000REXI01", "WBY000000NOREXI01", "WBA00000000000F31"]
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhYmMifQ.c2lnbmF0dXJl"
 UUID = "4f1c2b9e-0f0f-4d3a-9f57-3b6d1d3f7a10"
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=200)
 
 # --- secrets that can be told by their own shape --------------------------------------------------------------------
 vins = st.sampled_from(DEMO_VINS) | st.text(string.ascii_uppercase + string.digits, min_size=17, max_size=17).filter(
@@ -275,7 +275,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.text(max_size=12) | st.sampled_from(SECRET_KEYS), json_values, max_size=6))
 def test_json_stays_json_and_a_second_time_changes_nothing(document: dict[str, object]) -> None:
     once = redact(orjson.dumps(document).decode())
@@ -315,7 +315,7 @@ def test_any_text_is_redacted_without_a_failure_and_can_be_written_as_utf_8(text
 plainish = st.from_regex(r"[A-Za-z0-9_/.:-]{0,60}", fullmatch=True) | st.sampled_from([*ACTIONS, *EVENT_NAMES, UUID])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     st.dictionaries(
         plainish | st.sampled_from(SECRET_KEYS),
@@ -327,7 +327,7 @@ def test_the_shortcut_never_keeps_what_the_thorough_way_would_mask(event: dict[s
     assert redact(orjson.dumps(event).decode()) == scrub(orjson.dumps(event).decode())
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(plainish)
 def test_the_shortcut_for_one_value_keeps_nothing_that_is_masked_within_a_sentence(text: str) -> None:
     # The sign before the text is outside every plain shape, so that every rule is tried.

@@ -285,7 +285,6 @@ def test_no_command_runs_twice_and_no_record_is_better_than_the_truth() -> None:
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
-            deadline=None,
             # A life that fails is short enough to read, and shrinking one would take longer than the suite may.
             phases=(Phase.explicit, Phase.reuse, Phase.generate),
             suppress_health_check=list(HealthCheck),

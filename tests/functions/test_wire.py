@@ -205,13 +205,13 @@ def test_nothing_hostile_takes_long(body: bytes) -> None:
     assert time.perf_counter() - began_s < 2
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_no_bytes_lead_to_any_other_failure(body: bytes) -> None:
     _read_or_refuse(body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet='{}[]":,\\ud8 019.eE+-NaInfitrulsy\n', max_size=80))
 def test_nothing_that_resembles_json_leads_to_any_other_failure(text: str) -> None:
     _read_or_refuse(text.encode())
@@ -230,13 +230,13 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), VALUES, max_size=4), st.booleans())
 def test_every_object_is_read_back_as_it_was_written(written: dict[str, Any], escaped: bool) -> None:
     assert wire.parse_object(json.dumps(written, ensure_ascii=escaped).encode()) == written
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(["[{}]", '{{"a":{}}}']), min_size=25, max_size=40), st.text('[]{}"\\', max_size=20))
 def test_depth_is_exact_whatever_the_mixture(levels: list[str], brackets: str) -> None:
     text = json.dumps(brackets)
@@ -249,7 +249,7 @@ def test_depth_is_exact_whatever_the_mixture(levels: list[str], brackets: str) -
         assert wire.parse_object(body) == json.loads(body)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from([*Envelope.model_fields, "wkn", "other"]), VALUES, max_size=5))
 def test_any_object_is_an_envelope_or_is_refused_with_paths(fields: dict[str, Any]) -> None:
     body = json.dumps(fields).encode()

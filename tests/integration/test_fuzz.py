@@ -59,9 +59,7 @@ def test_every_reply_is_one_that_the_document_describes(
     invalid = 0
 
     # The same requests each time: the scorecard's row 24 is the one that looks for new ones.
-    @settings(
-        max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=examples, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=DOCUMENT[path][method].as_strategy(generation_mode=mode))
     def send(case: Case[Any]) -> None:
         answered = case.call(

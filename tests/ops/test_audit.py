@@ -544,7 +544,7 @@ def meaning(rows: Rows) -> dict[str, Any]:
     return {key: read(body) for key, body in rows.items()}
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_somebody_without_the_key_does_is_found(
     data: st.DataObject, trail: Trail, written: Rows, tmp_path: Path

@@ -159,7 +159,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), key=st.sampled_from([*MINE, *OF_ALL]))
 def test_nothing_else_in_the_place_of_a_body_is_taken_for_one(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, key: str

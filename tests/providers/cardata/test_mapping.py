@@ -379,7 +379,7 @@ names = st.sampled_from([*d.CONTAINER, d.POSITION, d.READ, "vehicle.new"]) | st.
     st.lists(st.dictionaries(names, entry, max_size=12) | anything, max_size=3),
     st.sampled_from(["ELECTRIC", "COMBUSTION", "PLUGIN_HYBRID", "UNKNOWN"]),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_damaged_data_crash_nothing_and_claim_nothing(replies: list[Any], drivetrain: str) -> None:
     state: dict[str, Any] = {}
     for reply in replies:

@@ -60,7 +60,7 @@ some_signal = st.builds(
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), some_signal, min_size=1), min_size=2, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_order_of_arrival_ends_the_same(batches: list[dict[str, Signal]]) -> None:
     ends = []
     for order in itertools.permutations(batches):

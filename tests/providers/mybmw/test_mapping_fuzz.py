@@ -89,7 +89,7 @@ def claims_nothing_false(snapshot: Snapshot, data: dict[str, Any]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_damaged_car_raises_nothing_but_an_invalid_reply_and_claims_nothing_false(data: st.DataObject) -> None:
     vin = data.draw(st.sampled_from(VINS))
     body = document(vin)
@@ -108,7 +108,7 @@ def test_a_damaged_car_raises_nothing_but_an_invalid_reply_and_claims_nothing_fa
 
 
 @given(junk, st.sampled_from(VINS))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_state_that_is_something_else_altogether_is_an_invalid_reply_or_a_car_that_tells_nothing(
     whole: Any, vin: str
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_state_that_is_something_else_altogether_is_an_invalid_reply_or_a_car_
 
 
 @given(junk)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_vin_that_is_none_makes_the_list_an_invalid_reply(vin: Any) -> None:
     with pytest.raises(UpstreamInvalid):
         to_vehicle(vin, {})
