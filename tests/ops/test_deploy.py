@@ -22,6 +22,8 @@ from tests.support.operator import (
     settings_of,
 )
 
+pytestmark = pytest.mark.timeout(180)  # dozens of processes, one after another, in many of them
+
 RUNTIME = "serviceAccount:draiv-bmw-staging@p1.iam.gserviceaccount.com"
 RULES = {
     "p1-draiv-staging": "ops/deploy/lifecycle.json",

@@ -3,6 +3,8 @@
 import re
 import subprocess
 
+import pytest
+
 from common.settings import Settings, load
 from tests.support.operator import (
     EVERYTHING,
@@ -14,6 +16,8 @@ from tests.support.operator import (
     printed_commands,
     settings_of,
 )
+
+pytestmark = pytest.mark.timeout(180)  # dozens of processes, one after another, in many of them
 
 RUNTIME = "draiv-bmw-staging@p1.iam.gserviceaccount.com"
 CLOCK = "draiv-clock-staging@p1.iam.gserviceaccount.com"

@@ -20,7 +20,7 @@ needs_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="there 
 
 
 @needs_gcloud
-@pytest.mark.timeout(120)  # some seventy simulated commands, and then as many for the real one
+@pytest.mark.timeout(300)  # some seventy simulated commands, and then as many for the real one
 def test_the_real_gcloud_understands_every_command(made: Operator, operator: Operator, tmp_path: Path) -> None:
     with made.checkout.saying(*EVERYTHING):
         operator.do("staging", "--all")
