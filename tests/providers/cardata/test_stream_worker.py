@@ -253,7 +253,8 @@ async def test_a_running_worker_beats_and_looks_by_itself_and_sooner_while_it_wa
     for _ in range(8):
         await until(both_sleep)
         stream.pass_time(1)
-    await until(lambda: sum(second.states().values()) > 0 and second.waits_for == 0)
+    await until(lambda: second.waits_for == 0 and second.states().keys() == {"connected"})
+    await until(lambda: sum(worker.states().get("connected", 0) for worker in (first, second)) == 8)
     stop.set()
     await asyncio.wait_for(asyncio.gather(running, other), 10)
     assert stream.bench.sandbox.stream_connections() == []
