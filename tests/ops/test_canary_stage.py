@@ -35,7 +35,8 @@ def test_five_percent_of_errors_are_taken_back_within_two_windows_and_no_command
 
 def test_a_healthy_revision_gets_all_traffic_and_no_command_is_sent_twice() -> None:
     with staged() as stage:
-        outcome = stage.roll_out(UNHURRIED, lambda percent: 500 if percent <= 5 else 100, commands_a_window=8)
+        plan = replace(UNHURRIED, steps_percent=(25, 100))
+        outcome = stage.roll_out(plan, lambda _percent: 150, commands_a_window=8)
         assert outcome.promoted
         assert stage.percents() == {CANARY: 100}
         assert every_command_was_sent_once(stage)
@@ -44,8 +45,8 @@ def test_a_healthy_revision_gets_all_traffic_and_no_command_is_sent_twice() -> N
 
 
 def test_a_slow_revision_is_taken_back() -> None:
-    with staged(FAULT_DELAY_MS="600") as stage:
-        outcome = stage.roll_out(replace(PLAN, steps_percent=(25, 100)), lambda _percent: 60)
+    with staged(FAULT_DELAY_MS="400") as stage:
+        outcome = stage.roll_out(replace(PLAN, steps_percent=(50, 100)), lambda _percent: 60)
         assert not outcome.promoted
         assert outcome.reason.startswith("slower")
         assert stage.percents() == {STABLE: 100}
