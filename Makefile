@@ -8,15 +8,18 @@ RUN := $(BIN)/python -m
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # Compiled once, whatever the surroundings say: else each of the hundreds of processes that the tests start compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
-# What `make check` leaves to `make test`: tests that start servers or kill processes, and long random walks.
+# What `make check` leaves to `make test` and `make test-tools`: tests that start servers or kill processes, and long random walks.
 SLOW := integration/* providers/* sandbox/* common/stores/* *_killed.py *_model.py *_races.py *_scorecard.py \
   functions/test_audit.py ops/test_audit.py ops/test_client.py ops/test_demo.py ops/test_guide.py ops/test_run.py \
   ops/test_served.py ops/test_venv.py ops/test_lint.py ops/test_image.py ops/test_keys*.py ops/test_backup*.py ops/test_sweep.py \
   ops/test_canary*.py ops/test_deploy.py ops/test_release.py ops/test_monitoring.py ops/test_cardata_page.py common/test_patient_worker.py common/test_bus.py common/test_second_level.py common/test_ratelimit_redis.py bench/test_whole.py
 
+# Tests of tools: none of them runs a line of the service that the others do not.
+TOOLS := tests/ops tests/bench
+
 .PHONY: help
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-14s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-18s %s\n' "$$name" "$$what"; done
 
 .PHONY: venv
 venv:
@@ -31,9 +34,13 @@ demo: venv ## a tour by itself: connect, read, lock, a fault, the recovery
 	@$(RUN) ops.demo
 
 .PHONY: test
-test: venv ## every test, with the coverage gate
+test: venv ## every test of the service and its simulators, with the coverage gate
 	@rm -f .coverage .coverage.*
-	$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 --dist worksteal --cov --cov-report=term
+	$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 --dist worksteal --cov --cov-report=term $(TOOLS:%=--ignore=%)
+
+.PHONY: test-tools
+test-tools: venv ## every test of what deploys, watches, repairs and measures it
+	$(RUN) pytest -q -n $(JOBS) --maxprocesses 8 --dist worksteal $(TOOLS)
 
 .PHONY: check
 check: venv ## format, lint, types, layers, dead code, workflows, secrets, generated pages, fast tests: before every commit
@@ -64,7 +71,7 @@ load: venv ## a minute of everyday load on four instances while an instance and 
 	@$(RUN) bench.loadtest
 
 .PHONY: release
-release: check test ## tag this commit with its version and the changelog's notes
+release: check test test-tools ## tag this commit with its version and the changelog's notes
 	@$(RUN) ops.release
 
 .PHONY: scorecard
