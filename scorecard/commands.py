@@ -67,7 +67,7 @@ def _faults_at_each_step(say: Say) -> Finding:
         path = "eventStatus" if name in POLL_FAULTS else "door-unlock"
         # A deployment a fault, so that one fault's open circuit does not hide the next one's commands.
         with deployed(1, UPSTREAM_TIMEOUT_S="0.3", BREAKER_FAILURE_THRESHOLD="1000000") as service:
-            account = service.connect(_FLEET, f"row-12-{name}")
+            account = service.connect(_FLEET, f"row-12-{name.replace(' ', '-')}")
             vehicles = [
                 v["vin"]
                 for v in service.instances[0].post(action="vehicles", account=account).json()["result"]["vehicles"]
