@@ -8,11 +8,13 @@ RUN := $(BIN)/python -m
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # Compiled once, whatever the surroundings say: else each of the hundreds of processes that the tests start compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
-# What `make check` leaves to `make test` and `make test-tools`: tests that start servers or kill processes, and long random walks.
+# What `make check` leaves to `make test` and `make test-tools`: tests that start servers or kill processes, and long
+# random walks.
 SLOW := integration/* providers/* sandbox/* common/stores/* *_killed.py *_model.py *_races.py *_scorecard.py \
   functions/test_audit.py ops/test_audit.py ops/test_client.py ops/test_demo.py ops/test_guide.py ops/test_run.py \
   ops/test_served.py ops/test_venv.py ops/test_lint.py ops/test_image.py ops/test_keys*.py ops/test_backup*.py ops/test_sweep.py \
-  ops/test_canary*.py ops/test_deploy.py ops/test_release.py ops/test_monitoring.py ops/test_cardata_page.py common/test_patient_worker.py common/test_bus.py common/test_second_level.py common/test_ratelimit_redis.py bench/test_whole.py
+  ops/test_canary*.py ops/test_deploy*.py ops/test_release.py ops/test_monitoring*.py ops/test_cardata_page.py \
+  common/test_patient_worker.py common/test_bus.py common/test_second_level.py common/test_ratelimit_redis.py bench/test_whole.py
 
 # Tests of tools: none of them runs a line of the service that the others do not.
 TOOLS := tests/ops tests/bench
