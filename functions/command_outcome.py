@@ -149,7 +149,7 @@ class CommandOutcomes:
         if record.is_final:
             return record
         if record.event_id is None:
-            return await self._take_up(record)
+            return await self.take_up(record)
         if record.state != "executed":
             record = await self._apply(record, await self._poll(link, vehicle, record, record.event_id))
             if not record.is_over and self._is_forgotten(record):
@@ -174,7 +174,7 @@ class CommandOutcomes:
     def _is_forgotten(self, record: Record) -> bool:
         return self._clock.utc() >= record.created_at + timedelta(seconds=FORGOTTEN_AFTER_S)
 
-    async def _take_up(self, record: Record) -> Record:
+    async def take_up(self, record: Record) -> Record:
         """A record without an event id is being sent right now, or its process died."""
         current = await self._ledger.load(record.id)
         if current is None:

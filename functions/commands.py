@@ -208,9 +208,11 @@ class CommandManager:
             return None  # it provably did nothing, and without a key this is how a person tries again
         if earlier.failure is not None:
             raise _same_error(earlier)
-        being_sent = earlier.event_id is None and not earlier.is_final
-        if being_sent and not keyless and self._clock.utc() < earlier.expires_at:
-            raise IdempotencyInFlight(details={"command_id": earlier.id}, retry_after_s=1)
+        if _is_being_sent(earlier):
+            # Or its process died on the way, and nobody must be told that the command is: nobody knows.
+            earlier = await self._outcomes.take_up(earlier)
+            if _is_being_sent(earlier) and not keyless:
+                raise IdempotencyInFlight(details={"command_id": earlier.id}, retry_after_s=1)
         return earlier
 
     async def _prepare_and_send(
@@ -316,6 +318,10 @@ def _state_of(receipt: Receipt) -> str:
 
 def _precondition(name: str, obstacle: str | None, reason: str) -> dict[str, Any]:
     return {"name": name, "met": obstacle is None, "reason": reason.format(obstacle) if obstacle else None}
+
+
+def _is_being_sent(record: Record) -> bool:
+    return record.event_id is None and not record.is_final
 
 
 def _same_error(record: Record) -> ApiError:

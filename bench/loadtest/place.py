@@ -100,13 +100,18 @@ def _link(env: dict[str, str], maker: RunningSandbox, commands: int) -> tuple[tu
             raise AssertionError("the key that was issued is none")
         headers = {"X-API-Key": text}
         people = [f"user-{caller * ACCOUNTS_EACH + number}@example.com" for number in range(ACCOUNTS_EACH)]
-        # Fleets of different sizes are different accounts.
-        owners = [f"fleet-{FLEET + caller * fleets + number}@example.com" for number in range(fleets)]
-        linked = asyncio.run(link_all(settings, maker, f"{PRINCIPAL_PREFIX}{key.id}", people + owners))
+        # A fleet's cars are numbered from 1, whoever owns it, and a car takes one command at a time, whoever sends it:
+        # so each fleet is larger than the one before, and only what is new in it gets commands.
+        first = {f"fleet-{(nth + 1) * FLEET}@example.com": nth * FLEET + 1 for nth in _nths(caller, fleets)}
+        linked = asyncio.run(link_all(settings, maker, f"{PRINCIPAL_PREFIX}{key.id}", people + list(first)))
         for one in linked:
             if one.email in people:
                 cars += [Car(headers, one.email, one.account, vin) for vin in CARS]
             else:
-                vins = [f"WBA00000000D{number:05d}" for number in range(1, FLEET + 1)]
+                vins = [f"WBA00000000D{first[one.email] + number:05d}" for number in range(FLEET)]
                 commanded += [Car(headers, one.email, one.account, vin) for vin in vins]
     return tuple(cars), tuple(commanded)
+
+
+def _nths(caller: int, fleets: int) -> range:
+    return range(caller * fleets, (caller + 1) * fleets)

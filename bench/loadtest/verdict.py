@@ -106,7 +106,9 @@ def _told(reply: bytes) -> str:
     record = body["result"] if body["success"] else body["error"]
     if body["success"] and record["state"] in _PROMISED:
         return "accepted"
-    return "unknown" if record["may_have_succeeded"] else "refused"
+    # In flight for whoever sent it first, who may be dead: nobody knows yet.
+    in_flight = not body["success"] and record["code"] == "IDEMPOTENCY_IN_FLIGHT"
+    return "unknown" if in_flight or record["may_have_succeeded"] else "refused"
 
 
 def _parts(body: dict[str, Any]) -> list[dict[str, Any]]:

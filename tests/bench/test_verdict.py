@@ -111,6 +111,13 @@ def test_a_command_that_was_lost_doubled_or_denied_is_found(said: bytes, receive
     assert not accounts.balance
 
 
+@pytest.mark.parametrize("received", [0, 1])
+def test_of_a_command_that_is_in_flight_for_a_process_that_died_nobody_knows(received: int) -> None:
+    said = json.dumps(failed("IDEMPOTENCY_IN_FLIGHT")).encode()
+    accounts = settle(commands(1), {"key-0": said}, {"key-0": received})
+    assert (accounts.unknown, accounts.balance) == (1, True)
+
+
 def test_a_command_without_any_answer_does_not_balance() -> None:
     assert not settle(commands(1), {"key-0": b""}, {"key-0": 1}).balance
 

@@ -153,6 +153,19 @@ async def test_a_key_whose_command_is_being_sent_is_in_flight(driver: Driver, se
     assert maker.calls["send"] == 1
 
 
+async def test_who_asks_again_for_what_a_dead_process_was_sending_is_told_that_nobody_knows(
+    driver: Driver, second: Driver, maker: FakeMaker, clock: ManualClock
+) -> None:
+    async with sending(driver, maker, key="a-key"):
+        clock.advance(30)
+        with pytest.raises(IdempotencyInFlight):  # its process may be about to write down what it knows
+            await second.request(key="a-key")
+        clock.advance(60)
+        again = await second.request(key="a-key")
+        assert again.record.state == "unknown"
+    assert maker.calls["send"] == 1
+
+
 async def test_a_failed_command_repeats_its_error_for_its_key_and_sends_nothing(
     driver: Driver, second: Driver, maker: FakeMaker
 ) -> None:
