@@ -5,14 +5,14 @@ import contextlib
 import random
 import sys
 import threading
-import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from common.breaker import CircuitBreaker, Permit, State, Tuning
 from common.clock import ManualClock
 from common.errors import CircuitOpen, UpstreamError
+from tests.support.costs import times_as_much
 
 HOUR_S = 3_600
 
@@ -141,7 +141,4 @@ def test_a_rejection_costs_little_more_than_making_its_error() -> None:
     def make_the_error() -> None:
         CircuitOpen(retry_after_s=1)
 
-    def best_s(function: Callable[[], None]) -> float:
-        return min(timeit.repeat(function, number=500, repeat=20))
-
-    assert best_s(reject) < 20 * best_s(make_the_error)
+    assert times_as_much(reject, make_the_error) < 20

@@ -1,11 +1,9 @@
 """What a decision about a limit costs."""
 
-import timeit
-from collections.abc import Callable
-
 from common.clock import SystemClock
 from common.ratelimit import Decision, Standing, parse_limit
 from common.ratelimit_fixed import FixedLimiter
+from tests.support.costs import times_as_much
 
 
 def test_a_decision_costs_little_more_than_making_the_objects_that_tell_it() -> None:
@@ -21,8 +19,5 @@ def test_a_decision_costs_little_more_than_making_the_objects_that_tell_it() -> 
     def make_the_decision() -> None:
         Decision(True, tuple(Standing(window, 1, 1.0) for window in limit.windows))
 
-    def best_s(function: Callable[[], None]) -> float:
-        return min(timeit.repeat(function, number=500, repeat=20))
-
     # This finds a wait or a scan, not a slow neighbour.
-    assert best_s(decide) < 20 * best_s(make_the_decision)
+    assert times_as_much(decide, make_the_decision) < 20
